@@ -1,0 +1,34 @@
+package plan
+
+// Image is what a registry says about an image, resolved by us.
+type Image struct {
+	// Ref is the fully qualified reference, "docker.io/library/nginx:alpine".
+	Ref string
+	// Digest is the manifest's digest, "sha256:…".
+	Digest string
+	// Fingerprint is Incus's name of it: sha256 over the concatenated layer digests. Images that differ
+	// only in their config share it.
+	Fingerprint string
+	// Server and Alias are what Incus is told to pull: "https://docker.io" and "library/nginx:alpine".
+	Server, Alias string
+	// Entrypoint and Cmd are the image's ENTRYPOINT and CMD.
+	Entrypoint, Cmd []string
+	// Env holds the image's ENV.
+	Env map[string]string
+	// Cwd is the image's WORKDIR; empty means "/".
+	Cwd string
+	// User is USER as written; UID and GID are its numbers.
+	User     string
+	UID, GID uint32
+	// Users and Groups map the names of the image's passwd and group files; filled only when a name has
+	// to be resolved.
+	Users  map[string]UserEntry
+	Groups map[string]uint32
+	// StopSignal is STOPSIGNAL; empty means SIGTERM.
+	StopSignal string
+	// Volumes are the VOLUME paths, Ports the EXPOSE entries ("80/tcp"), sorted.
+	Volumes, Ports []string
+}
+
+// UserEntry is a line of a passwd file.
+type UserEntry struct{ UID, GID uint32 }

@@ -1,0 +1,36 @@
+package plan
+
+// The keys this agent writes on every object it makes, beside those shared with lxc/incus-compose.
+const (
+	// KeyOwner carries the agent's owner id: only objects that have it, with our id, are ever touched.
+	KeyOwner = "user.ic-agent.owner"
+	// KeyStack is the stack's name, KeyService the service's compose key, KeyIndex the replica's number.
+	KeyStack   = "user.ic-agent.stack"
+	KeyService = "user.ic-agent.service"
+	KeyIndex   = "user.ic-agent.index"
+	// KeyName is the compose key of a network or volume.
+	KeyName = "user.ic-agent.name"
+	// KeyImage is "ref@digest" of the image the root filesystem was made from.
+	KeyImage = "user.ic-agent.image"
+	// KeyBoot is a hash of everything that takes effect at start only; a difference means a restart.
+	KeyBoot = "user.ic-agent.boot"
+	// KeyFiles is a hash of the files pushed into the root filesystem.
+	KeyFiles = "user.ic-agent.files"
+	// KeyKeys and KeyDevices name, separated by spaces, the config keys and devices we set, so that those
+	// no longer wanted are removed and those set by hand are left alone.
+	KeyKeys    = "user.ic-agent.keys"
+	KeyDevices = "user.ic-agent.devices"
+	// KeyAliases are the further DNS names of the instance's service: "net=alias,alias net2=alias".
+	KeyAliases = "user.ic-agent.aliases"
+
+	// KeyHealthStatus is written by the health daemon and by nobody else.
+	KeyHealthStatus = "user.healthcheck.status"
+)
+
+// Keys of lxc/incus-compose that we write too, so that its CLI finds what we run.
+const (
+	KeyManaged        = "user.incus-compose.managed"
+	KeyImageAlias     = "user.image_alias"
+	KeyComposeProject = "user.label.incus-compose.project"
+	KeyComposeService = "user.label.incus-compose.service"
+)

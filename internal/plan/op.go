@@ -1,0 +1,95 @@
+package plan
+
+import "time"
+
+// Op is one call to Incus. The set is closed: a type switch over it is complete.
+//
+//sumtype:decl
+type Op interface{ op() }
+
+type (
+	// CreateProject makes an Incus project.
+	CreateProject struct {
+		Name, Description string
+		Config            map[string]string
+	}
+	// UpdateProject sets project keys; an empty value removes the key.
+	UpdateProject struct {
+		Name string
+		Set  map[string]string
+	}
+	// DeleteProject deletes an empty project.
+	DeleteProject struct{ Name string }
+
+	// CreateNetwork makes a bridge in Incus's default project.
+	CreateNetwork struct {
+		Name, Description string
+		Config            map[string]string
+	}
+	// UpdateNetwork sets network keys; an empty value removes the key.
+	UpdateNetwork struct {
+		Name string
+		Set  map[string]string
+	}
+	// DeleteNetwork deletes a network nobody uses.
+	DeleteNetwork struct{ Name string }
+
+	// CreateVolume makes a custom filesystem volume. There is no op that deletes one.
+	CreateVolume struct {
+		Pool, Name, Description string
+		Config                  map[string]string
+	}
+
+	// PullImage has Incus fetch an image from its registry, once. Want is the fingerprint the manifest
+	// promises; another result is an error.
+	PullImage struct{ Server, Alias, Ref, Want string }
+
+	// CreateInstance makes a container from a local image and, with Start, starts it.
+	CreateInstance struct {
+		Name, Description string
+		Fingerprint       string
+		Config            map[string]string
+		Devices           map[string]Device
+		Start             bool
+	}
+	// UpdateInstance sets config keys (an empty value removes the key) and devices (a nil Device removes
+	// it), leaving all others as they are.
+	UpdateInstance struct {
+		Name    string
+		Config  map[string]string
+		Devices map[string]Device
+	}
+	// RebuildInstance replaces the root filesystem of a stopped instance.
+	RebuildInstance struct{ Name, Fingerprint string }
+	// PushFile writes a file into an instance; missing directories are made, owned by root, mode 0755.
+	PushFile struct {
+		Instance string
+		File     File
+	}
+	// StartInstance starts a stopped instance; one that runs already is a success.
+	StartInstance struct{ Name string }
+	// StopInstance sends the stop signal, waits Grace, then kills; one that is stopped already is a
+	// success.
+	StopInstance struct {
+		Name  string
+		Grace time.Duration
+	}
+	// DeleteInstance deletes a stopped instance; its volumes stay.
+	DeleteInstance struct{ Name string }
+)
+
+func (CreateProject) op()   {}
+func (UpdateProject) op()   {}
+func (DeleteProject) op()   {}
+func (CreateNetwork) op()   {}
+func (UpdateNetwork) op()   {}
+func (DeleteNetwork) op()   {}
+func (CreateVolume) op()    {}
+func (PullImage) op()       {}
+func (CreateInstance) op()  {}
+func (UpdateInstance) op()  {}
+func (RebuildInstance) op() {}
+func (PushFile) op()        {}
+func (StartInstance) op()   {}
+func (StopInstance) op()    {}
+func (DeleteInstance) op()  {}

@@ -1,0 +1,264 @@
+package plan
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Project is one stack as its files describe it, after interpolation, merging and defaults, before anything
+// is known about images and addresses. The parse child prints it as JSON; nil and empty slices differ where
+// a comment says so.
+type Project struct {
+	// Stack is the directory entry's name without its ending ("blog" for blog.yaml).
+	Stack string
+	// Name is the compose project name (top-level "name:", else the stack's name), compose-spec section
+	// "name".
+	Name string
+	// Incus is the Incus project's name, the slug of Name.
+	Incus string
+	// Source is the path of the stack's main file.
+	Source string
+	// Hash is the hex sha256 over the names and contents of all files the project was read from.
+	Hash string
+	// Config holds Incus project keys (top-level "x-incus"), verbatim.
+	Config map[string]string
+	// Networks, Volumes and Services are sorted by Name.
+	Networks []Network
+	Volumes  []Volume
+	Services []Service
+	// Warnings lists every key that is not, or not fully, honoured.
+	Warnings []Warning
+	// Files are the absolute paths of everything the project was read from, sorted: the stack's own files
+	// and all that they refer to (env_file, configs, include, extends).
+	Files []string
+	// RemoveGrace is how long the services keep running after the file is gone; 0 means 60 s.
+	RemoveGrace time.Duration
+}
+
+// Warning is something a user should know about a file, with the place it came from.
+type Warning struct {
+	// File is the path the key stands in; empty when not known.
+	File string
+	// Line counts from 1; 0 when not known.
+	Line int
+	// Key is the dotted path of the key, "services.web.logging".
+	Key string
+	// Text says what is done instead and what the user can do.
+	Text string
+}
+
+// Network is a compose network (compose-spec "networks").
+type Network struct {
+	// Name is the key in the compose file; "default" for the implicit one.
+	Name string
+	// Incus is the name of the Incus network: "<project>-<name>" up to 13 characters, else "ic-" and ten
+	// characters of base32(sha256), or the user's own name.
+	Incus string
+	// External networks exist already: they are used, never made, changed or deleted.
+	External bool
+	// Internal networks have no way out: no default route, no NAT.
+	Internal bool
+	// Subnet is the IPv4 subnet of ipam.config; the zero Prefix lets the agent choose one.
+	Subnet netip.Prefix
+	// Gateway is the IPv4 gateway of ipam.config; the zero Addr means the first address of the subnet.
+	Gateway netip.Addr
+	// Range restricts the addresses handed out (ipam.config ip_range); the zero Prefix means the subnet.
+	Range netip.Prefix
+	// Reserved are addresses never handed out (ipam.config aux_addresses), sorted.
+	Reserved []netip.Addr
+	// MTU is driver_opts com.docker.network.driver.mtu; 0 leaves it to Incus.
+	MTU int
+	// Config holds Incus network keys (x-incus), verbatim, the last word.
+	Config map[string]string
+	// Labels become user.label.* keys.
+	Labels map[string]string
+	// At names the place in the file, for errors.
+	At Place
+}
+
+// Volume is a named volume (compose-spec "volumes").
+type Volume struct {
+	// Name is the key in the compose file.
+	Name string
+	// Incus is the custom volume's name, "vol-<slug>", or the user's own name.
+	Incus string
+	// External volumes must exist; they are never made and never deleted.
+	External bool
+	// Pool is the storage pool; empty means the agent's default pool.
+	Pool string
+	// Size is the volume's size in bytes; 0 means no limit.
+	Size int64
+	// Config holds Incus volume keys (x-incus), verbatim, the last word.
+	Config map[string]string
+	// Labels become user.label.* keys.
+	Labels map[string]string
+	// At names the place in the file, for errors.
+	At Place
+}
+
+// Place is where in the user's files something was written.
+type Place struct {
+	// File is a path; empty when not known.
+	File string
+	// Line counts from 1; 0 when not known.
+	Line int
+}
+
+// Service is a compose service (compose-spec "services").
+type Service struct {
+	// Name is the key in the compose file.
+	Name string
+	// At is the line of the service's key.
+	At Place
+	// Image is the reference as written ("nginx:alpine"), and what to do about it.
+	Image ImageRef
+	// Replicas is the number of instances; 0 is allowed and means none.
+	Replicas int
+	// ContainerName overrides the instance's name "<service>-<n>"; only with one replica.
+	ContainerName string
+	// Process is what runs and how it is stopped.
+	Process Process
+	// Environment is set over the image's.
+	Environment map[string]string
+	// Hostname is the name inside the instance; empty means the instance's name.
+	Hostname string
+	// Networks are the attachments in NIC order: eth0 first.
+	Networks []Attachment
+	// Mounts are volumes, binds and tmpfs, sorted by Target.
+	Mounts []Mount
+	// Ports are the published ports, in file order.
+	Ports []Port
+	// Files are placed into the instance before it starts (compose "configs"), sorted by Target.
+	Files []File
+	// DependsOn is sorted by Service.
+	DependsOn []Dependency
+	// Restart is the compose restart policy: "", "no", "always", "unless-stopped", "on-failure",
+	// "on-failure:N". Empty means that the file says nothing.
+	Restart string
+	// Config holds further Incus instance keys the translation produced (limits.*, user.label.*,
+	// user.healthcheck.*, linux.sysctl.*), before x-incus.
+	Config map[string]string
+	// Devices are raw devices of x-incus-compose.devices; a name also generated by us is overridden.
+	Devices map[string]Device
+	// XIncus holds the service's x-incus map: verbatim, the last word.
+	XIncus map[string]string
+}
+
+// ImageRef is a reference and the policy for pulling it.
+type ImageRef struct {
+	// Ref is the reference as written.
+	Ref string
+	// Pull is "missing" (also when empty), "always" or "never" (compose-spec "pull_policy").
+	Pull string
+	// Platform is "os/arch[/variant]"; empty means the host's.
+	Platform string
+	// At is the line of the image key.
+	At Place
+}
+
+// Process is the program of a service.
+type Process struct {
+	// Entrypoint replaces the image's ENTRYPOINT and drops its CMD; nil leaves both, empty clears.
+	Entrypoint []string
+	// Command replaces the image's CMD; nil leaves it, empty clears.
+	Command []string
+	// Cwd is the working directory; empty means the image's.
+	Cwd string
+	// User is "uid", "uid:gid", "name" or "name:group"; empty means the image's.
+	User string
+	// Init keeps an init process as PID 1 that forwards signals and reaps zombies.
+	Init bool
+	// StopSignal is a signal's name ("SIGQUIT") or number; empty means the image's, else SIGTERM.
+	StopSignal string
+	// StopGrace is the time between the stop signal and the kill; 0 means 10 s.
+	StopGrace time.Duration
+}
+
+// Attachment is a service on a network.
+type Attachment struct {
+	// Network is the compose key of the network.
+	Network string
+	// Aliases are further names of the service on this network, sorted.
+	Aliases []string
+	// IPv4 is a fixed address; the zero Addr lets the agent choose.
+	IPv4 netip.Addr
+	// MAC is a fixed hardware address; empty lets Incus choose.
+	MAC string
+	// Config holds NIC device keys (x-incus), verbatim, the last word.
+	Config map[string]string
+}
+
+// MountType tells what stands behind a mount.
+type MountType string
+
+// The mount types of the compose specification that are supported.
+const (
+	MountVolume MountType = "volume"
+	MountBind   MountType = "bind"
+	MountTmpfs  MountType = "tmpfs"
+)
+
+// Mount is a directory or file that is mounted into a service.
+type Mount struct {
+	Type MountType
+	// Source is a volume's compose key, or an absolute host path; empty for tmpfs and anonymous volumes.
+	Source string
+	// Target is the absolute path in the instance.
+	Target string
+	// ReadOnly mounts it read-only.
+	ReadOnly bool
+	// Size of a tmpfs in bytes; 0 means Incus's default.
+	Size int64
+	// Mode of a tmpfs, in octal digits ("1777"); empty means Incus's default.
+	Mode string
+	// Create makes a missing host directory (bind.create_host_path).
+	Create bool
+	// Subpath is a directory inside the volume.
+	Subpath string
+	// NoShift leaves the owner of a bind mount unmapped (x-incus security.shifted: "false").
+	NoShift bool
+	// Config holds volume keys (x-incus) for the volume made for this mount, verbatim.
+	Config map[string]string
+	// At is the place in the file, for errors.
+	At Place
+}
+
+// Port is a published port, one number a piece, ranges already expanded.
+type Port struct {
+	// HostIP restricts the listener; the zero Addr means every IPv4 address and the loopback.
+	HostIP netip.Addr
+	// Published is the first port on the host, PublishedEnd the last (equal unless the file gives a range
+	// that the replicas share).
+	Published, PublishedEnd uint16
+	// Target is the port in the instance.
+	Target uint16
+	// Protocol is "tcp" or "udp".
+	Protocol string
+	// At is the place in the file, for errors.
+	At Place
+}
+
+// File is a file put into an instance before it starts.
+type File struct {
+	// Target is the absolute path in the instance.
+	Target string
+	// Content is the whole file.
+	Content []byte
+	// UID and GID own it; -1 means the process's own user and group.
+	UID, GID int64
+	// Mode holds the permission bits; 0 means 0444.
+	Mode uint32
+	// At is the place in the file, for errors.
+	At Place
+}
+
+// Dependency says that a service waits for another one.
+type Dependency struct {
+	Service string
+	// Condition is "service_started", "service_healthy" or "service_completed_successfully".
+	Condition string
+	// Optional dependencies do not hold the service when they are missing (required: false).
+	Optional bool
+	// Restart restarts the service when the dependency is updated.
+	Restart bool
+}
