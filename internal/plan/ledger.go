@@ -1,0 +1,62 @@
+package plan
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Ledger is what the agent remembers of one stack between passes and over restarts. Everything in it can be
+// rebuilt from Incus and the files; losing it costs time, never data.
+type Ledger struct {
+	// Stack names it.
+	Stack string
+	// Project is the last good project; nil before the first.
+	Project *Project
+	// Generation counts the projects accepted, from 1.
+	Generation uint64
+	// Images holds what registries said, by the reference as written: first-seen digests, so that a
+	// converged service never needs its registry again.
+	Images map[string]Image
+	// Addresses are the addresses handed out, by Incus network and instance.
+	Addresses map[string]map[string]netip.Addr
+	// Started holds, by instance, the boot hash (KeyBoot) it was last started with by us or by Incus's
+	// autostart: an instance that is stopped although it was started with the wanted hash stopped by itself
+	// or by a user's word, and is left so.
+	Started map[string]string
+	// Stops remembers, by instance, who stopped it by hand; empty when running.
+	Stops map[string]Stop
+	// Intent is the step begun and not known to have ended, by object ("instance/web-1").
+	Intents map[string]Intent
+	// Conditions say what is wrong, sorted by Type and Object; empty when all is well.
+	Conditions []Condition
+	// RemovedAt is when the stack's file was found gone; zero while it is there.
+	RemovedAt time.Time
+	// AppliedAt is when the last plan with steps ended well.
+	AppliedAt time.Time
+}
+
+// Stop is a stop that somebody asked for.
+type Stop struct {
+	By string
+	At time.Time
+}
+
+// Intent is a step that was begun.
+type Intent struct {
+	// Text is the step as the plan prints it.
+	Text string
+	At   time.Time
+}
+
+// Condition is something that keeps a stack, or one object of it, from being what its file says.
+type Condition struct {
+	// Type is one word: Invalid, Blocked, Conflict, Failed, Unsettled, RemovalHeld, SourceUnavailable,
+	// IncusUnavailable, Hold.
+	Type string
+	// Object is "instance/web-1" or empty for the whole stack.
+	Object string
+	// Text says what is wrong, where, and what to do.
+	Text string
+	// Since is when it began.
+	Since time.Time
+}
