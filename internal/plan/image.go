@@ -1,5 +1,7 @@
 package plan
 
+import "time"
+
 // Image is what a registry says about an image, resolved by us.
 type Image struct {
 	// Ref is the fully qualified reference, "docker.io/library/nginx:alpine".
@@ -28,6 +30,20 @@ type Image struct {
 	StopSignal string
 	// Volumes are the VOLUME paths, Ports the EXPOSE entries ("80/tcp"), sorted.
 	Volumes, Ports []string
+	// Healthcheck is HEALTHCHECK; nil when the image has none. It is an extension of Docker's: images
+	// pushed in the OCI format usually lost it.
+	Healthcheck *Healthcheck
+}
+
+// Healthcheck is an image's HEALTHCHECK, in the units of the image's config (moby's image
+// specification v1.2, "Healthcheck"). A zero duration or count means the default of whoever probes.
+type Healthcheck struct {
+	// Test is ["NONE"] (no check), ["CMD", argv…] or ["CMD-SHELL", line]; empty inherits nothing.
+	Test []string
+	// Interval, Timeout, StartPeriod and StartInterval are those of the Dockerfile's instruction.
+	Interval, Timeout, StartPeriod, StartInterval time.Duration
+	// Retries is how many failures in a row make it unhealthy.
+	Retries int
 }
 
 // UserEntry is a line of a passwd file.
