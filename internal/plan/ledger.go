@@ -31,8 +31,24 @@ type Ledger struct {
 	Conditions []Condition
 	// RemovedAt is when the stack's file was found gone; zero while it is there.
 	RemovedAt time.Time
+	// Unsettled names, by object, the keys that Incus did not keep when they were written. It is forgotten
+	// when the agent ends, so that each start tries once more.
+	Unsettled map[string][]string `json:"-"`
 	// AppliedAt is when the last plan with steps ended well.
 	AppliedAt time.Time
+}
+
+// SetAddress remembers an address handed out.
+func (l *Ledger) SetAddress(network, instance string, addr netip.Addr) {
+	if l.Addresses == nil {
+		l.Addresses = map[string]map[string]netip.Addr{}
+	}
+
+	if l.Addresses[network] == nil {
+		l.Addresses[network] = map[string]netip.Addr{}
+	}
+
+	l.Addresses[network][instance] = addr
 }
 
 // Stop is a stop that somebody asked for.

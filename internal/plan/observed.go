@@ -39,6 +39,7 @@ type Server struct {
 
 // ObservedProject is an Incus project.
 type ObservedProject struct {
+	Name        string
 	Config      map[string]string
 	Description string
 }

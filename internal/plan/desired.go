@@ -1,0 +1,116 @@
+package plan
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Desired is a Project with every Incus key and device spelled out; what Render makes and Diff compares.
+type Desired struct {
+	// Owner is the agent's id, written as KeyOwner on everything made.
+	Owner string
+	// Stack, Name and Incus are the Project's.
+	Stack, Name, Incus string
+	// Source is the stack's main file.
+	Source string
+	// Config holds the Incus project's keys.
+	Config map[string]string
+	// Networks and Volumes are sorted by name, Instances by service and index.
+	Networks  []DesiredNetwork
+	Volumes   []DesiredVolume
+	Instances []DesiredInstance
+	// Blocked is what cannot be had, and why.
+	Blocked []Blocked
+	// Warnings are the Project's.
+	Warnings []Warning
+}
+
+// DesiredNetwork is a network as Incus is to have it.
+type DesiredNetwork struct {
+	// Name is Incus's name, Key the compose key.
+	Name, Key string
+	External  bool
+	Config    map[string]string
+	At        Place
+}
+
+// DesiredVolume is a custom volume as Incus is to have it.
+type DesiredVolume struct {
+	// Pool and Name are Incus's, Key is the compose key; empty for anonymous volumes.
+	Pool, Name, Key string
+	External        bool
+	Config          map[string]string
+	At              Place
+}
+
+// DesiredInstance is an instance as Incus is to have it.
+type DesiredInstance struct {
+	Name, Service string
+	// Image is what its root filesystem is made from.
+	Image Image
+	// Config and Devices are complete but for the root disk's pool, which stays what it was.
+	Config  map[string]string
+	Devices map[string]Device
+	// Late devices are added once the instance runs, because each delays a start by a second.
+	Late map[string]Device
+	// Files are pushed before the first start, and again when they change.
+	Files []File
+	// FilesHash is a hash over Files and the image; empty when there are none.
+	FilesHash string
+	// Grace is the time between the stop signal and the kill.
+	Grace time.Duration
+	// Needs are the services it waits for.
+	Needs []Dependency
+	// Networks are the Incus networks it is on.
+	Networks []string
+	// Volumes are the custom volumes it mounts, "pool/name".
+	Volumes []string
+	// Listens are the host ports it publishes.
+	Listens []Listen
+	At      Place
+}
+
+// Listen is a port on the host.
+type Listen struct {
+	Protocol string
+	IP       netip.Addr
+	Port     uint16
+	At       Place
+}
+
+// String returns "tcp 0.0.0.0:80".
+func (l Listen) String() string {
+	return l.Protocol + " " + netip.AddrPortFrom(l.IP, l.Port).String()
+}
+
+// Blocked is an object that cannot be brought to what is wanted, and why. What runs of it keeps running.
+type Blocked struct {
+	On ID
+	// Reason says what is wrong and what to do.
+	Reason string
+	// At is the place in the file; the zero Place when there is none.
+	At Place
+	// Conflict says that something that is not ours stands in the way.
+	Conflict bool
+	// Temporary blocks resolve themselves (a registry that is down): they are retried.
+	Temporary bool
+}
+
+// Input is what Render needs besides the project.
+type Input struct {
+	// Owner is the agent's id.
+	Owner string
+	// Images are the resolved images by the reference as written; Missing says why one is not there.
+	Images  map[string]Image
+	Missing map[string]Blocked
+	// Segments are the managed networks' subnets by Incus name.
+	Segments map[string]Segment
+	// Addresses are the addresses by Incus network and instance.
+	Addresses map[string]map[string]netip.Addr
+	// Blocked are the objects that the allocation refused.
+	Blocked []Blocked
+	// Pool is the storage pool of everything that names none.
+	Pool string
+	// Domain is the DNS zone, "incus".
+	Domain string
+}

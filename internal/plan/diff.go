@@ -1,0 +1,261 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Diff compares what is wanted with what is there and says what to do. It needs no clock and does no I/O;
+// what cannot be done is Blocked, what is odd is a Warning. Only objects that carry our owner key are touched.
+func Diff(want Desired, have Observed, led Ledger) Plan {
+	d := differ{
+		want: want, have: have, led: led, last: map[ID]int{},
+		plan: Plan{Stack: want.Stack, Blocked: slices.Clone(want.Blocked), Warnings: slices.Clone(want.Warnings)},
+	}
+
+	if !d.project() {
+		return d.plan
+	}
+
+	for _, n := range want.Networks {
+		d.network(n)
+	}
+
+	for _, v := range want.Volumes {
+		d.volume(v)
+	}
+
+	d.removed()
+	for _, w := range d.ordered() {
+		d.instance(w)
+	}
+
+	d.surplusNetworks()
+
+	return d.plan
+}
+
+type differ struct {
+	want Desired
+	have Observed
+	led  Ledger
+	plan Plan
+	// last is the last step on an object, which what depends on the object waits for.
+	last map[ID]int
+	// refused are objects whose own state keeps what needs them from being touched.
+	refused map[ID]string
+}
+
+// step appends a step that waits for the object's previous one and for the last ones of deps.
+func (d *differ) step(on ID, op Op, cause string, deps ...ID) *Step {
+	var after []int
+	for _, dep := range append([]ID{on}, deps...) {
+		n := d.last[dep]
+		if n != 0 && !slices.Contains(after, n) {
+			after = append(after, n)
+		}
+	}
+
+	slices.Sort(after)
+	d.plan.Steps = append(d.plan.Steps, Step{N: len(d.plan.Steps) + 1, Op: op, On: on, Cause: cause, After: after})
+	d.last[on] = len(d.plan.Steps)
+
+	return &d.plan.Steps[len(d.plan.Steps)-1]
+}
+
+func (d *differ) block(on ID, at Place, format string, args ...any) {
+	d.refuse(Blocked{On: on, At: at, Reason: fmt.Sprintf(format, args...)})
+}
+
+func (d *differ) conflict(on ID, at Place, format string, args ...any) {
+	d.refuse(Blocked{On: on, At: at, Reason: fmt.Sprintf(format, args...), Conflict: true})
+}
+
+func (d *differ) refuse(b Blocked) {
+	if d.refused == nil {
+		d.refused = map[ID]string{}
+	}
+
+	d.refused[b.On] = b.Reason
+	d.plan.Blocked = append(d.plan.Blocked, b)
+}
+
+func (d *differ) projectID() ID { return ID{KindProject, d.want.Incus} }
+
+// project is false where the Incus project is not ours: nothing in it is touched.
+func (d *differ) project() bool {
+	id := d.projectID()
+	if d.have.Project == nil {
+		d.step(id, CreateProject{
+			Name: d.want.Incus, Description: "ic-agent: stack " + d.want.Stack, Config: d.want.Config,
+		}, "new stack "+d.want.Stack)
+		return true
+	}
+
+	owner, stack := d.have.Project.Config[KeyOwner], d.have.Project.Config[KeyStack]
+	switch {
+	case owner != d.want.Owner:
+		d.conflict(id, Place{File: d.want.Source},
+			"an Incus project of this name exists and is not ours: choose another name with a top-level \"name:\", or remove it")
+		return false
+	case stack != d.want.Stack && d.have.Project.Config[KeyStack] != "":
+		// The file was renamed while its project name stayed: the objects are the same ones.
+		d.plan.Warnings = append(d.plan.Warnings, Warning{
+			File: d.want.Source, Text: fmt.Sprintf("this project was made for the stack %q, whose file is gone: it goes on under the name %q", stack, d.want.Stack),
+		})
+	}
+
+	set := changedKeys(d.want.Config, d.have.Project.Config, nil)
+	d.settle(id, set)
+	if len(set) > 0 {
+		d.step(id, UpdateProject{Name: d.want.Incus, Set: set}, causeOf(set, nil))
+	}
+
+	return true
+}
+
+func (d *differ) network(w DesiredNetwork) {
+	id := ID{KindNetwork, w.Name}
+	have, ok := d.have.Networks[w.Name]
+	if w.External {
+		if !ok {
+			d.block(id, w.At, "the external network %q does not exist in Incus: create it, or remove \"external: true\"", w.Name)
+		}
+
+		return
+	}
+
+	if !ok {
+		d.step(id, CreateNetwork{
+			Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Key, Config: w.Config,
+		}, "new network "+w.Key+" "+w.Config["ipv4.address"])
+		return
+	}
+
+	if have.Config[KeyOwner] != d.want.Owner {
+		d.conflict(id, w.At, "a network interface or Incus network of this name exists and is not ours: give the network another \"name:\", or declare it \"external: true\"")
+		return
+	}
+
+	if have.Config["ipv4.address"] != w.Config["ipv4.address"] && have.UsedBy > 0 {
+		d.plan.Warnings = append(d.plan.Warnings, Warning{
+			File: w.At.File, Line: w.At.Line, Key: "networks." + w.Key,
+			Text: fmt.Sprintf("the subnet stays %s: another one needs the network rebuilt", have.Config["ipv4.address"]),
+		})
+		return
+	}
+
+	set := changedKeys(w.Config, have.Config, setBefore(have.Config))
+	d.settle(id, set)
+	if len(set) > 0 {
+		d.step(id, UpdateNetwork{Name: w.Name, Set: set}, causeOf(set, nil))
+	}
+}
+
+func (d *differ) volume(w DesiredVolume) {
+	id := ID{KindVolume, w.Pool + "/" + w.Name}
+	have, ok := d.have.Volumes[w.Pool+"/"+w.Name]
+	switch {
+	case w.External && !ok:
+		d.block(id, w.At, "the external volume %q does not exist in pool %q of project %q: create it, or remove \"external: true\"", w.Name, w.Pool, d.want.Incus)
+	case w.External:
+	case !ok:
+		d.step(id, CreateVolume{
+			Pool: w.Pool, Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Key, Config: w.Config,
+		}, "new volume "+volumeLabel(w), d.projectID())
+	case have.Config[KeyOwner] != d.want.Owner:
+		d.conflict(id, w.At, "a volume of this name exists and is not ours: rename it, or declare it \"external: true\" to use it")
+	default:
+		d.volumeChanges(w, have)
+	}
+}
+
+// volumeChanges reports what differs: a volume holds data and is never changed behind its back.
+func (d *differ) volumeChanges(w DesiredVolume, have ObservedVolume) {
+	for _, k := range slices.Sorted(maps.Keys(w.Config)) {
+		if strings.HasPrefix(k, "user.") || strings.HasPrefix(k, "initial.") || have.Config[k] == w.Config[k] {
+			continue
+		}
+
+		d.plan.Warnings = append(d.plan.Warnings, Warning{
+			File: w.At.File, Line: w.At.Line, Key: "volumes." + w.Key,
+			Text: fmt.Sprintf("%s of the volume %s stays %q: change it by hand with \"incus storage volume set\"", k, w.Name, have.Config[k]),
+		})
+	}
+}
+
+func volumeLabel(w DesiredVolume) string {
+	if w.Key == "" {
+		return "(anonymous)"
+	}
+
+	return w.Key
+}
+
+// changedKeys says what to set so that have becomes want: wanted keys that differ, and "" for keys set by us
+// before and wanted no more. Keys neither wants are left alone.
+func changedKeys(want, have map[string]string, before []string) map[string]string {
+	set := map[string]string{}
+	for k, v := range want {
+		if have[k] != v {
+			set[k] = v
+		}
+	}
+
+	for _, k := range before {
+		_, wanted := want[k]
+		_, there := have[k]
+		if !wanted && there {
+			set[k] = ""
+		}
+	}
+
+	return set
+}
+
+func setBefore(have map[string]string) []string { return strings.Fields(have[KeyKeys]) }
+
+// settle drops the fields that Incus did not keep when they were last written: writing them again and again
+// would never end. They are named in a warning.
+func (d *differ) settle(id ID, set map[string]string) {
+	for _, k := range d.led.Unsettled[id.String()] {
+		_, ok := set[k]
+		if ok {
+			delete(set, k)
+			d.plan.Warnings = append(d.plan.Warnings, Warning{
+				Key: id.String() + " " + k, Text: "Incus does not keep the value that is written: left as it is",
+			})
+		}
+	}
+}
+
+// causeOf names what changes, most telling first, at most four.
+func causeOf(config map[string]string, devices map[string]Device) string {
+	var names []string
+	for _, k := range slices.Sorted(maps.Keys(config)) {
+		if !strings.HasPrefix(k, "user.ic-agent.") {
+			names = append(names, k)
+		}
+	}
+
+	for _, n := range slices.Sorted(maps.Keys(devices)) {
+		verb := " changed"
+		if devices[n] == nil {
+			verb = " removed"
+		}
+
+		names = append(names, "device "+n+verb)
+	}
+
+	const most = 4
+	switch {
+	case len(names) == 0:
+		return "bookkeeping"
+	case len(names) > most:
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,363 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ordered lists the wanted instances so that a service comes after all it depends on.
+func (d *differ) ordered() []DesiredInstance {
+	byService := map[string][]DesiredInstance{}
+	for _, w := range d.want.Instances {
+		byService[w.Service] = append(byService[w.Service], w)
+	}
+
+	var out []DesiredInstance
+	seen := map[string]bool{}
+	var visit func(service string)
+	visit = func(service string) {
+		if seen[service] {
+			return
+		}
+
+		seen[service] = true
+		for _, w := range byService[service] {
+			for _, need := range w.Needs {
+				visit(need.Service)
+			}
+		}
+
+		out = append(out, byService[service]...)
+	}
+
+	for _, service := range slices.Sorted(maps.Keys(byService)) {
+		visit(service)
+	}
+
+	return out
+}
+
+// instance plans one instance: nothing, a live change, a restart, a rebuild, or a new one.
+func (d *differ) instance(w DesiredInstance) {
+	id := ID{KindInstance, w.Name}
+	if d.isHeld(w) {
+		return
+	}
+
+	have, ok := d.have.Instances[w.Name]
+	if !ok {
+		d.create(w)
+		return
+	}
+
+	if have.Config[KeyOwner] != d.want.Owner {
+		d.conflict(id, w.At, "an instance of this name exists in project %s and is not ours: set container_name, or remove it", d.want.Incus)
+		return
+	}
+
+	c := d.compare(w, have)
+	d.change(w, have, c)
+}
+
+// isHeld blocks an instance whose network or volume is refused.
+func (d *differ) isHeld(w DesiredInstance) bool {
+	id := ID{KindInstance, w.Name}
+	for _, n := range w.Networks {
+		reason, refused := d.refused[ID{KindNetwork, n}]
+		if refused {
+			d.block(id, w.At, "its network %s is blocked: %s", n, reason)
+			return true
+		}
+	}
+
+	for _, v := range w.Volumes {
+		reason, refused := d.refused[ID{KindVolume, v}]
+		if refused {
+			d.block(id, w.At, "its volume %s is blocked: %s", v, reason)
+			return true
+		}
+	}
+
+	return false
+}
+
+// prerequisites are the objects an instance is made from.
+func (d *differ) prerequisites(w DesiredInstance) []ID {
+	ids := []ID{d.projectID(), {KindImage, w.Image.Ref}}
+	for _, n := range w.Networks {
+		ids = append(ids, ID{KindNetwork, n})
+	}
+
+	for _, v := range w.Volumes {
+		ids = append(ids, ID{KindVolume, v})
+	}
+
+	return ids
+}
+
+// needs are the instances that must have been started before this one.
+func (d *differ) needs(w DesiredInstance) []ID {
+	var ids []ID
+	for _, need := range w.Needs {
+		for _, other := range d.want.Instances {
+			if other.Service == need.Service {
+				ids = append(ids, ID{KindInstance, other.Name})
+			}
+		}
+	}
+
+	return ids
+}
+
+// pull makes sure that the image is on the host.
+func (d *differ) pull(w DesiredInstance) {
+	id := ID{KindImage, w.Image.Ref}
+	_, have := d.have.Images[w.Image.Fingerprint]
+	if have || d.last[id] != 0 {
+		return
+	}
+
+	d.step(id, PullImage{
+		Server: w.Image.Server, Alias: w.Image.Alias, Ref: w.Image.Ref, Want: w.Image.Fingerprint,
+	}, "not on this host")
+}
+
+func (d *differ) create(w DesiredInstance) {
+	id := ID{KindInstance, w.Name}
+	d.pull(w)
+	deps := d.prerequisites(w)
+	op := CreateInstance{
+		Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Service, Fingerprint: w.Image.Fingerprint,
+		Config: maps.Clone(w.Config), Devices: w.Devices, Start: len(w.Files) == 0 && len(w.Needs) == 0,
+	}
+	delete(op.Config, KeyFiles)
+	if op.Start {
+		d.step(id, op, "new instance of service "+w.Service, deps...)
+		d.late(w)
+		return
+	}
+
+	d.step(id, op, "new instance of service "+w.Service, deps...)
+	d.pushFiles(w, "new instance")
+	if len(w.Files) > 0 {
+		d.step(id, UpdateInstance{Name: w.Name, Config: map[string]string{KeyFiles: w.FilesHash}}, "files written")
+	}
+
+	d.step(id, StartInstance{Name: w.Name}, "new instance", d.needs(w)...)
+	d.late(w)
+}
+
+// late adds the devices that would delay the start. Nothing waits for them.
+func (d *differ) late(w DesiredInstance) {
+	if len(w.Late) == 0 {
+		return
+	}
+
+	id := ID{KindInstance, w.Name}
+	started := d.last[id]
+	d.step(id, UpdateInstance{Name: w.Name, Devices: w.Late}, "published on loopback")
+	d.last[id] = started
+}
+
+func (d *differ) pushFiles(w DesiredInstance, cause string) {
+	for _, f := range w.Files {
+		d.step(ID{KindInstance, w.Name}, PushFile{Instance: w.Name, File: f}, cause)
+	}
+}
+
+// changes is how an instance differs from what is wanted.
+type changes struct {
+	config  map[string]string
+	devices map[string]Device
+	// restart says that some of it reaches the app only at its next start.
+	restart bool
+	rebuild bool
+	files   bool
+}
+
+func (c changes) empty() bool {
+	return len(c.config) == 0 && len(c.devices) == 0 && !c.rebuild && !c.files
+}
+
+func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
+	id := ID{KindInstance, w.Name}
+	c := changes{
+		config:  changedKeys(w.Config, have.Config, setBefore(have.Config)),
+		rebuild: have.Fingerprint != w.Image.Fingerprint,
+		files:   have.Config[KeyFiles] != w.FilesHash && w.FilesHash != "",
+	}
+	if have.Config[KeyFiles] != "" && w.FilesHash == "" {
+		c.config[KeyFiles] = ""
+	}
+
+	c.devices = changedDevices(w, have)
+	d.settle(id, c.config)
+
+	// A running instance of the wanted spec whose start-only values differ was changed by hand: its app never
+	// saw the change, so putting the values back interrupts nothing.
+	newSpec := have.Config[KeyBoot] != w.Config[KeyBoot]
+	running := have.Status != Stopped && have.Status != Error
+	for k := range c.config {
+		if bootKey(k, d.have.Server.Restart) && newSpec {
+			c.restart = true
+		}
+	}
+
+	for _, n := range slices.Sorted(maps.Keys(c.devices)) {
+		if !bootDevice(have.Devices[n], c.devices[n]) {
+			continue
+		}
+
+		if newSpec || !running {
+			c.restart = true
+			continue
+		}
+
+		delete(c.devices, n)
+		d.plan.Warnings = append(d.plan.Warnings, Warning{
+			Key: id.String(), Text: fmt.Sprintf("its device %s was changed by hand and can be put back only by a restart: run \"incus stop %s --project %s\" and start it again", n, w.Name, d.want.Incus),
+		})
+	}
+
+	c.restart = c.restart || c.rebuild || c.files
+
+	return c
+}
+
+// changedDevices says what to set; nil removes. The root disk's pool stays what it was.
+func changedDevices(w DesiredInstance, have ObservedInstance) map[string]Device {
+	set := map[string]Device{}
+	for name, dev := range allDevices(w) {
+		old := have.Devices[name]
+		if name == rootDevice && old != nil && w.Config[KeyBoot] != "" {
+			dev = maps.Clone(dev)
+			dev["pool"] = old["pool"]
+		}
+
+		if !maps.Equal(old, dev) {
+			set[name] = dev
+		}
+	}
+
+	for _, name := range strings.Fields(have.Config[KeyDevices]) {
+		_, wanted := set[name]
+		_, listed := allDevices(w)[name]
+		_, there := have.Devices[name]
+		if !wanted && !listed && there {
+			set[name] = nil
+		}
+	}
+
+	return set
+}
+
+func allDevices(w DesiredInstance) map[string]Device {
+	all := maps.Clone(w.Devices)
+	maps.Copy(all, w.Late)
+
+	return all
+}
+
+// change brings an existing instance to what is wanted with the least interruption.
+func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
+	id := ID{KindInstance, w.Name}
+	running := have.Status != Stopped && have.Status != Error
+	start := !running && d.led.Started[w.Name] != w.Config[KeyBoot]
+	if c.rebuild {
+		d.pull(w)
+	}
+
+	if c.empty() {
+		if start {
+			d.step(id, StartInstance{Name: w.Name}, startCause(d.led, w, have), d.startDeps(w)...)
+		}
+
+		return
+	}
+
+	cause := changeCause(w, have, c)
+	if c.restart && running {
+		d.step(id, StopInstance{Name: w.Name, Grace: w.Grace}, cause, d.prerequisites(w)...).Interrupts = true
+		start = true
+	}
+
+	if c.rebuild {
+		d.step(id, RebuildInstance{Name: w.Name, Fingerprint: w.Image.Fingerprint}, cause, d.prerequisites(w)...)
+	}
+
+	if c.files {
+		d.pushFiles(w, cause)
+	}
+
+	if len(c.config) > 0 || len(c.devices) > 0 {
+		d.step(id, UpdateInstance{Name: w.Name, Config: c.config, Devices: c.devices}, cause, d.prerequisites(w)...)
+	}
+
+	if start {
+		d.step(id, StartInstance{Name: w.Name}, startReason(c.restart && running, cause), d.startDeps(w)...)
+	}
+}
+
+func startReason(stopped bool, cause string) string {
+	if stopped {
+		return "stopped for the change"
+	}
+
+	return cause
+}
+
+func (d *differ) startDeps(w DesiredInstance) []ID {
+	return append(d.prerequisites(w), d.needs(w)...)
+}
+
+func startCause(led Ledger, w DesiredInstance, have ObservedInstance) string {
+	if have.Status == Error {
+		return "it is in an error state"
+	}
+
+	if led.Started[w.Name] == "" {
+		return "it has not been started yet"
+	}
+
+	return "it was stopped for a change"
+}
+
+// changeCause puts the most telling difference first.
+func changeCause(w DesiredInstance, have ObservedInstance, c changes) string {
+	var parts []string
+	if old, now := have.Config[KeyImage], w.Config[KeyImage]; c.rebuild || old != now && old != "" {
+		parts = append(parts, "image changed: "+shortRef(old)+" → "+shortRef(now))
+	}
+
+	if c.files {
+		parts = append(parts, "files changed")
+	}
+
+	rest := maps.Clone(c.config)
+	for k := range rest {
+		if strings.HasPrefix(k, "image.") || k == KeyImageAlias {
+			delete(rest, k)
+		}
+	}
+
+	keys := causeOf(rest, c.devices)
+	if keys != "bookkeeping" || len(parts) == 0 {
+		parts = append(parts, keys)
+	}
+
+	return strings.Join(parts, "; ")
+}
+
+// shortRef shortens "docker.io/library/nginx:1.27@sha256:0123…" to "nginx:1.27@0123456789ab".
+func shortRef(s string) string {
+	ref, digest, _ := strings.Cut(s, "@")
+	ref = strings.TrimPrefix(strings.TrimPrefix(ref, "docker.io/"), "library/")
+	_, hash, _ := strings.Cut(digest, ":")
+	if len(hash) >= 12 {
+		return ref + "@" + hash[:12]
+	}
+
+	return ref
+}

@@ -1,0 +1,235 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Argv is what a container runs: Docker's table of ENTRYPOINT and CMD. A service's entrypoint replaces the
+// image's and drops its CMD; a command alone replaces CMD and keeps ENTRYPOINT.
+func Argv(p Process, img Image) []string {
+	entry, cmd := img.Entrypoint, img.Cmd
+	if p.Entrypoint != nil {
+		entry, cmd = p.Entrypoint, nil
+	}
+
+	if p.Command != nil {
+		cmd = p.Command
+	}
+
+	return slices.Concat(entry, cmd)
+}
+
+// ResolveUser turns a USER or "user:" value ("uid", "uid:gid", "name", "name:group", in any mixture) into
+// numbers with the image's passwd and group files. A user without a group has the group of its passwd line,
+// a bare number the group 0, as Docker does. The empty value means the image's own.
+func ResolveUser(user string, img Image) (uid, gid uint32, err error) {
+	if user == "" {
+		return img.UID, img.GID, nil
+	}
+
+	name, group, hasGroup := strings.Cut(user, ":")
+	entry, known := img.Users[name]
+
+	n, err := strconv.ParseUint(name, 10, 32)
+	switch {
+	case err == nil:
+		uid = uint32(n)
+		gid = byUID(img.Users, uid)
+	case known:
+		uid, gid = entry.UID, entry.GID
+	default:
+		return 0, 0, fmt.Errorf("the image %s has no user %q in its /etc/passwd: write the number instead", img.Ref, name)
+	}
+
+	if !hasGroup || group == "" {
+		return uid, gid, nil
+	}
+
+	n, err = strconv.ParseUint(group, 10, 32)
+	if err == nil {
+		return uid, uint32(n), nil
+	}
+
+	gid, known = img.Groups[group]
+	if !known {
+		return 0, 0, fmt.Errorf("the image %s has no group %q in its /etc/group: write the number instead", img.Ref, group)
+	}
+
+	return uid, gid, nil
+}
+
+// NeedsNames reports whether user holds a name, so that the image's passwd and group files are needed.
+func NeedsNames(user string) bool {
+	for _, part := range strings.SplitN(user, ":", 2) {
+		_, err := strconv.ParseUint(part, 10, 32)
+		if part != "" && err != nil {
+			return true
+		}
+	}
+
+	return false
+}
+
+func byUID(users map[string]UserEntry, uid uint32) uint32 {
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		if users[name].UID == uid {
+			return users[name].GID
+		}
+	}
+
+	return 0
+}
+
+// launch is how a process is handed to liblxc: its words, and the script that is needed where liblxc's
+// configuration cannot hold them.
+type launch struct {
+	argv   []string
+	script *File
+	// env is the environment that fits into keys; the rest is in the script.
+	env map[string]string
+}
+
+// ScriptPath is where the launch script lives in an instance that needs one.
+const ScriptPath = "/.ic-agent/run"
+
+// launchOf decides between words in the configuration and a script. liblxc splits lxc.init.cmd into words
+// that are quoted as a whole, knows no escapes, and strips a pair of quotes around the whole line; Incus
+// refuses line breaks in environment.* keys.
+func launchOf(argv []string, env map[string]string) (launch, error) {
+	inline := make(map[string]string, len(env))
+
+	var exports []string
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		if !strings.ContainsAny(env[k], "\n\r") {
+			inline[k] = env[k]
+			continue
+		}
+
+		if !isShellName(k) {
+			return launch{}, fmt.Errorf("the environment variable %q has a value with line breaks and a name no shell can set: rename it, or put the value into a config", k)
+		}
+
+		exports = append(exports, "export "+k+"="+shellQuote(env[k])+"\n")
+	}
+
+	_, fits := initCmd(argv)
+	if fits && len(exports) == 0 {
+		return launch{argv: argv, env: inline}, nil
+	}
+
+	words := make([]string, len(argv))
+	for i, a := range argv {
+		words[i] = shellQuote(a)
+	}
+
+	content := "#!/bin/sh\n" + strings.Join(exports, "") + "exec " + strings.Join(words, " ") + "\n"
+
+	return launch{
+		argv:   []string{"/bin/sh", ScriptPath},
+		script: &File{Target: ScriptPath, Content: []byte(content), UID: 0, GID: 0, Mode: 0o555},
+		env:    inline,
+	}, nil
+}
+
+// initCmd writes argv in liblxc's quoting; ok is false where it cannot be written.
+func initCmd(argv []string) (line string, ok bool) {
+	words := make([]string, len(argv))
+	for i, a := range argv {
+		w, fits := lxcWord(a)
+		if !fits {
+			return "", false
+		}
+
+		words[i] = w
+	}
+
+	line = strings.Join(words, " ")
+	if len(line) > 1 && (line[0] == '\'' || line[0] == '"') && line[len(line)-1] == line[0] {
+		return "", false
+	}
+
+	return line, true
+}
+
+func lxcWord(a string) (string, bool) {
+	const space = " \t\v\f"
+	switch {
+	case a == "" || strings.ContainsAny(a, "\n\r\x00"):
+		return "", false
+	case !strings.ContainsAny(a, space) && a[0] != '\'' && a[0] != '"':
+		return a, true
+	case !strings.Contains(a, "'"):
+		return "'" + a + "'", true
+	case !strings.Contains(a, `"`):
+		return `"` + a + `"`, true
+	}
+
+	return "", false
+}
+
+func shellQuote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func isShellName(s string) bool {
+	for i, r := range s {
+		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+
+	return s != ""
+}
+
+// signals are the names signal(7) lists for Linux; liblxc takes the same.
+var signals = []string{
+	"SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1",
+	"SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN",
+	"SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS",
+}
+
+// stopSignal is the signal to stop a service with, as liblxc spells it: the service's, else the image's, else
+// SIGTERM.
+func stopSignal(p Process, img Image) (string, error) {
+	s := p.StopSignal
+	if s == "" {
+		s = img.StopSignal
+	}
+
+	if s == "" {
+		return "SIGTERM", nil
+	}
+
+	n, err := strconv.Atoi(s)
+	if err == nil && n >= 1 && n <= 64 {
+		return s, nil
+	}
+
+	name := strings.ToUpper(s)
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+
+	if slices.Contains(signals, name) || isRealtime(name) {
+		return name, nil
+	}
+
+	return "", fmt.Errorf("unknown stop signal %q: use a name of signal(7) such as SIGQUIT, or a number from 1 to 64", s)
+}
+
+// isRealtime knows SIGRTMIN+3 and SIGRTMAX-2, the forms systemd images use.
+func isRealtime(name string) bool {
+	rest, ok := strings.CutPrefix(name, "SIGRTMIN+")
+	if !ok {
+		rest, ok = strings.CutPrefix(name, "SIGRTMAX-")
+	}
+
+	n, err := strconv.Atoi(rest)
+
+	return ok && err == nil && n >= 0 && n <= 30
+}

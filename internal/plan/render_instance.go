@@ -1,0 +1,250 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const defaultGrace = 10 * time.Second
+
+// instance renders one replica of a service.
+func (r *renderer) instance(s Service, index int, name string, img Image) (DesiredInstance, error) {
+	user := s.Process.User
+	uid, gid, err := ResolveUser(user, img)
+	if err != nil {
+		return DesiredInstance{}, fmt.Errorf("user %q: %w", user, err)
+	}
+
+	env := maps.Clone(img.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+
+	maps.Copy(env, s.Environment)
+
+	argv := Argv(s.Process, img)
+	if len(argv) == 0 {
+		return DesiredInstance{}, fmt.Errorf("the image %s has neither ENTRYPOINT nor CMD: set command", s.Image.Ref)
+	}
+
+	l, err := launchOf(argv, env)
+	if err != nil {
+		return DesiredInstance{}, err
+	}
+
+	d := DesiredInstance{
+		Name: name, Service: s.Name, Image: img, At: s.At, Needs: s.DependsOn, Grace: s.Process.StopGrace,
+		Files: slices.Clone(s.Files),
+	}
+	if d.Grace == 0 {
+		d.Grace = defaultGrace
+	}
+
+	d.Config, err = r.config(s, index, d, l, uid, gid)
+	if err != nil {
+		return DesiredInstance{}, err
+	}
+
+	r.files(&d, l, uid, gid)
+
+	err = r.devices(&d, s, index, [2]uint32{uid, gid})
+	if err != nil {
+		return DesiredInstance{}, err
+	}
+
+	maps.Copy(d.Config, s.XIncus)
+	r.seal(&d)
+
+	return d, nil
+}
+
+// config is everything but devices and bookkeeping.
+func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid, gid uint32) (map[string]string, error) {
+	signal, err := stopSignal(s.Process, d.Image)
+	if err != nil {
+		return nil, err
+	}
+
+	cwd := s.Process.Cwd
+	if cwd == "" {
+		cwd = d.Image.Cwd
+	}
+
+	if cwd == "" {
+		cwd = "/"
+	}
+
+	c := map[string]string{
+		"oci.entrypoint":             shellWords(l.argv),
+		"oci.cwd":                    cwd,
+		"oci.uid":                    strconv.FormatUint(uint64(uid), 10),
+		"oci.gid":                    strconv.FormatUint(uint64(gid), 10),
+		"raw.lxc":                    rawLXC(s, l, signal),
+		"boot.host_shutdown_timeout": strconv.Itoa(int((d.Grace + time.Second - 1) / time.Second)),
+		KeyManaged:                   "true",
+		KeyImageAlias:                d.Image.Ref,
+		KeyComposeProject:            r.p.Name,
+		KeyComposeService:            s.Name,
+		KeyOwner:                     r.in.Owner,
+		KeyStack:                     r.p.Stack,
+		KeyService:                   s.Name,
+		KeyIndex:                     strconv.Itoa(index),
+		KeyImage:                     d.Image.Ref + "@" + d.Image.Digest,
+	}
+
+	for k, v := range l.env {
+		c["environment."+k] = v
+	}
+
+	switch s.Restart {
+	case "always":
+		c["boot.autostart"] = "true"
+	case "no":
+		c["boot.autostart"] = "false"
+	}
+
+	if depth := r.depth(s.Name, map[string]bool{}); depth > 0 {
+		c["boot.autostart.priority"] = strconv.Itoa(depth)
+	}
+
+	maps.Copy(c, s.Config)
+
+	return c, nil
+}
+
+// depth counts how many services wait, one behind the other, for this one. Incus starts higher priorities
+// first, so the order holds at boot without us.
+func (r *renderer) depth(service string, seen map[string]bool) int {
+	if seen[service] {
+		return 0
+	}
+
+	seen[service] = true
+	defer delete(seen, service)
+
+	depth := 0
+	for _, s := range r.p.Services {
+		for _, dep := range s.DependsOn {
+			if dep.Service == service {
+				depth = max(depth, 1+r.depth(s.Name, seen))
+			}
+		}
+	}
+
+	return depth
+}
+
+// rawLXC makes the app PID 1, so that it gets its stop signal, the whole grace period, and is seen exiting
+// with its own code; with init, liblxc's own init stays in front of it.
+func rawLXC(s Service, l launch, signal string) string {
+	var b strings.Builder
+	if !s.Process.Init {
+		line, _ := initCmd(l.argv)
+		b.WriteString("lxc.execute.cmd =\nlxc.init.cmd = " + line + "\n")
+	}
+
+	b.WriteString("lxc.signal.halt = " + signal + "\nlxc.log.level = info\n")
+	if s.Hostname != "" {
+		b.WriteString("lxc.uts.name = " + s.Hostname + "\n")
+	}
+
+	return b.String()
+}
+
+// shellWords writes argv the way Incus splits oci.entrypoint. Line breaks, which it refuses, never get here:
+// such words are in a script.
+func shellWords(argv []string) string {
+	words := make([]string, len(argv))
+	for i, a := range argv {
+		words[i] = a
+		if a == "" || strings.ContainsAny(a, " \t'\"\\$`*?[]{}()<>|&;#~!") {
+			words[i] = shellQuote(a)
+		}
+	}
+
+	return strings.Join(words, " ")
+}
+
+// files completes the files to push: owners, modes, the launch script, and the hash they are known by.
+func (r *renderer) files(d *DesiredInstance, l launch, uid, gid uint32) {
+	if l.script != nil {
+		d.Files = append(d.Files, *l.script)
+	}
+
+	for i := range d.Files {
+		f := &d.Files[i]
+		if f.UID < 0 {
+			f.UID = int64(uid)
+		}
+
+		if f.GID < 0 {
+			f.GID = int64(gid)
+		}
+
+		if f.Mode == 0 {
+			f.Mode = 0o444
+		}
+	}
+
+	slices.SortFunc(d.Files, func(a, b File) int { return compareStrings(a.Target, b.Target) })
+	if len(d.Files) == 0 {
+		return
+	}
+
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n", d.Image.Fingerprint)
+	for _, f := range d.Files {
+		fmt.Fprintf(h, "%q %d:%d %o %d\n", f.Target, f.UID, f.GID, f.Mode, len(f.Content))
+		h.Write(f.Content)
+	}
+
+	d.FilesHash = hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// seal adds the bookkeeping: what we set, and a hash over all of it that takes effect at start only.
+func (r *renderer) seal(d *DesiredInstance) {
+	names := slices.Concat(slices.Collect(maps.Keys(d.Devices)), slices.Collect(maps.Keys(d.Late)))
+	slices.Sort(names)
+	d.Config[KeyDevices] = strings.Join(names, " ")
+	d.Config[KeyKeys] = keyList(d.Config)
+	if d.FilesHash != "" {
+		d.Config[KeyFiles] = d.FilesHash
+	}
+
+	d.Config[KeyBoot] = bootHash(*d)
+}
+
+// bootHash covers the keys and devices that a running instance does not see change. Which those are is
+// Incus's affair and may change with its version, so a different hash alone restarts nothing: Diff asks
+// whether such a value differs too.
+func bootHash(d DesiredInstance) string {
+	keys := map[string]string{}
+	for k, v := range d.Config {
+		if bootKey(k, nil) {
+			keys[k] = v
+		}
+	}
+
+	devices := map[string]Device{}
+	for n, dev := range d.Devices {
+		if bootDevice(nil, dev) && n != rootDevice {
+			devices[n] = dev
+		}
+	}
+
+	b, err := json.Marshal([]any{keys, devices, d.FilesHash, d.Image.Fingerprint})
+	if err != nil {
+		panic(err) // maps of strings always marshal
+	}
+
+	sum := sha256.Sum256(b)
+
+	return hex.EncodeToString(sum[:16])
+}
