@@ -40,15 +40,19 @@ var ownImports = map[string]struct {
 	"internal/incus/incustest": {[]string{"internal/plan", "internal/incus"}, "the fake Incus stands beside the client it serves"},
 	"internal/apply":           {[]string{"internal/plan"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
 	"internal/api":             {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
-	"internal/cli": {[]string{"internal/plan", "internal/api", "internal/compose"},
-		"verbs are clients of the API; only check and parse read files themselves"},
+	"internal/cli": {
+		[]string{"internal/plan", "internal/api", "internal/compose"},
+		"verbs are clients of the API; only check and parse read files themselves",
+	},
 	"internal/agent": {[]string{
 		"internal/plan", "internal/api", "internal/apply", "internal/compose", "internal/dns", "internal/health",
 		"internal/image", "internal/incus", "internal/incus/incustest", "internal/state", "internal/watch",
 	}, "the composition root wires everything but the command line"},
 	"cmd/ic-agent": {[]string{"internal/agent", "internal/cli"}, "a command turns flags into a config and calls Run"},
-	"cmd/ic-healthd": {[]string{"internal/health", "internal/incus", "internal/cli"},
-		"a command turns flags into a config and calls Run"},
+	"cmd/ic-healthd": {
+		[]string{"internal/health", "internal/incus", "internal/cli"},
+		"a command turns flags into a config and calls Run",
+	},
 }
 
 // onlyHere says which packages may import a library, so that replacing it is the work of one package.
