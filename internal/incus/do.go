@@ -1,0 +1,64 @@
+package incus
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// Do carries out one op in an Incus project and returns when Incus is done with it. Networks are always those
+// of the default project. The error says what was being done to which object; see the kinds above.
+//
+// When ctx ends first, what was started goes on in Incus and the error is an ErrUnknownOutcome.
+func (c *Client) Do(ctx context.Context, project string, op plan.Op) error {
+	what, err := c.do(ctx, project, op)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, project string, op plan.Op) (what string, err error) {
+	switch op := op.(type) {
+	case plan.CreateProject:
+		return "create project " + op.Name, c.createProject(ctx, op)
+	case plan.UpdateProject:
+		return "update project " + op.Name, c.updateProject(ctx, op)
+	case plan.DeleteProject:
+		return "delete project " + op.Name, c.deleteProject(ctx, op)
+	case plan.CreateNetwork:
+		return "create network " + op.Name, c.createNetwork(ctx, op)
+	case plan.UpdateNetwork:
+		return "update network " + op.Name, c.updateNetwork(ctx, op)
+	case plan.DeleteNetwork:
+		return "delete network " + op.Name, c.deleteNetwork(ctx, op)
+	case plan.CreateVolume:
+		return fmt.Sprintf("create volume %s in pool %s of project %s", op.Name, op.Pool, project), c.createVolume(ctx, project, op)
+	case plan.PullImage:
+		return "pull image " + op.Ref, c.pullImage(ctx, project, op)
+	}
+	name, err := c.doInstance(ctx, project, op)
+	return name + " in project " + project, err
+}
+
+func (c *Client) doInstance(ctx context.Context, project string, op plan.Op) (what string, err error) {
+	switch op := op.(type) {
+	case plan.CreateInstance:
+		return "create instance " + op.Name, c.createInstance(ctx, project, op)
+	case plan.UpdateInstance:
+		return "update instance " + op.Name, c.updateInstance(ctx, project, op)
+	case plan.RebuildInstance:
+		return "rebuild instance " + op.Name, c.rebuildInstance(ctx, project, op)
+	case plan.PushFile:
+		return fmt.Sprintf("push %s into instance %s", op.File.Target, op.Instance), c.pushFile(ctx, project, op)
+	case plan.StartInstance:
+		return "start instance " + op.Name, c.startInstance(ctx, project, op)
+	case plan.StopInstance:
+		return "stop instance " + op.Name, c.stopInstance(ctx, project, op)
+	case plan.DeleteInstance:
+		return "delete instance " + op.Name, c.deleteInstance(ctx, project, op)
+	default:
+		return fmt.Sprintf("do %T", op), kinded{fmt.Errorf("unknown kind of op"), []error{ErrUnsupported}}
+	}
+}

@@ -1,0 +1,229 @@
+package incus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	incusapi "github.com/lxc/incus/v6/client"
+	"github.com/lxc/incus/v6/shared/api"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// Observe reads all of one Incus project: at most six requests for a host with one storage pool, lists in
+// parallel. A project that does not exist gives a nil Project, no volumes and no instances; its Images are
+// then those of the default project, which a project without images of its own will see.
+func (c *Client) Observe(ctx context.Context, project string) (plan.Observed, error) {
+	o, err := c.observe(ctx, project)
+	if err != nil {
+		return plan.Observed{}, fmt.Errorf("observe project %s: %w", project, err)
+	}
+	return o, nil
+}
+
+func (c *Client) observe(ctx context.Context, project string) (plan.Observed, error) {
+	o := plan.Observed{Volumes: map[string]plan.ObservedVolume{}, Instances: map[string]plan.ObservedInstance{}}
+	var known facts
+	var usedBy []string
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		known, err = c.look(gctx)
+		return err
+	})
+	g.Go(func() (err error) {
+		o.Project, usedBy, err = c.project(gctx, project)
+		return err
+	})
+	g.Go(func() (err error) {
+		o.Networks, err = c.networks(gctx)
+		return err
+	})
+	err := g.Wait()
+	if err != nil {
+		return o, err
+	}
+	o.Server = known.server
+
+	g, gctx = errgroup.WithContext(ctx)
+	if o.Project == nil {
+		g.Go(func() (err error) {
+			o.Images, err = c.images(gctx, "default")
+			return err
+		})
+		return o, g.Wait()
+	}
+	g.Go(func() (err error) {
+		o.Images, err = c.images(gctx, project)
+		return err
+	})
+	g.Go(func() (err error) {
+		o.Instances, err = c.instances(gctx, project)
+		return err
+	})
+	var mu sync.Mutex
+	for _, pool := range poolsOf(o.Project, usedBy, known.pools) {
+		g.Go(func() error {
+			vols, err := c.volumes(gctx, project, pool)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, v := range vols {
+				o.Volumes[pool+"/"+v.Name] = plan.ObservedVolume{Pool: pool, Config: v.Config, UsedBy: len(v.UsedBy)}
+			}
+			return err
+		})
+	}
+	return o, g.Wait()
+}
+
+// poolsOf returns the pools that may hold volumes of a project: those its used_by list names, or all when the
+// volumes are the default project's.
+func poolsOf(p *plan.ObservedProject, usedBy, all []string) []string {
+	if p.Config["features.storage.volumes"] != "true" {
+		return all
+	}
+	var pools []string
+	for _, u := range usedBy {
+		rest, ok := strings.CutPrefix(u, "/1.0/storage-pools/")
+		if !ok {
+			continue
+		}
+		pool, _, _ := strings.Cut(rest, "/")
+		pool, err := url.PathUnescape(pool)
+		if err == nil && !slices.Contains(pools, pool) {
+			pools = append(pools, pool)
+		}
+	}
+	return pools
+}
+
+// project returns nil for a project that does not exist.
+func (c *Client) project(ctx context.Context, name string) (*plan.ObservedProject, []string, error) {
+	var p *api.Project
+	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
+		p, _, err = s.GetProject(name)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return &plan.ObservedProject{Config: p.Config, Description: p.Description}, p.UsedBy, nil
+}
+
+func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork, error) {
+	var list []api.Network
+	err := c.read(ctx, "default", func(s incusapi.InstanceServer) (err error) {
+		list, err = s.GetNetworks()
+		return err
+	})
+	nets := make(map[string]plan.ObservedNetwork, len(list))
+	for _, n := range list {
+		nets[n.Name] = plan.ObservedNetwork{
+			Type: n.Type, Managed: n.Managed, Config: n.Config, Description: n.Description, UsedBy: len(n.UsedBy),
+		}
+	}
+	return nets, err
+}
+
+func (c *Client) images(ctx context.Context, project string) (map[string]plan.ObservedImage, error) {
+	var list []api.Image
+	err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
+		list, err = s.GetImages()
+		return err
+	})
+	images := make(map[string]plan.ObservedImage, len(list))
+	for _, i := range list {
+		images[i.Fingerprint] = plan.ObservedImage{Cached: i.Cached}
+	}
+	return images, err
+}
+
+// volumes returns the custom volumes of a project in a pool, snapshots left out.
+func (c *Client) volumes(ctx context.Context, project, pool string) ([]api.StorageVolume, error) {
+	var list []api.StorageVolume
+	err := c.read(ctx, project, func(s incusapi.InstanceServer) error {
+		v := url.Values{"project": {project}, "recursion": {"1"}}
+		resp, _, err := s.RawQuery("GET", "/1.0/storage-pools/"+url.PathEscape(pool)+"/volumes/custom?"+v.Encode(), nil, "")
+		if err != nil {
+			return err
+		}
+		return resp.MetadataAsStruct(&list)
+	})
+	return slices.DeleteFunc(list, func(v api.StorageVolume) bool { return strings.Contains(v.Name, "/") }), err
+}
+
+func (c *Client) instances(ctx context.Context, project string) (map[string]plan.ObservedInstance, error) {
+	var list []api.Instance
+	err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
+		list, err = s.GetInstances(api.InstanceTypeAny)
+		return err
+	})
+	insts := make(map[string]plan.ObservedInstance, len(list))
+	for _, i := range list {
+		insts[i.Name] = observed(i)
+	}
+	return insts, err
+}
+
+// Owned is an instance found by its owner's id.
+type Owned struct {
+	Project, Name string
+	Instance      plan.ObservedInstance
+}
+
+// Owned returns the instances of all projects whose user.ic-agent.owner is owner, sorted by project and name,
+// with one request.
+func (c *Client) Owned(ctx context.Context, owner string) ([]Owned, error) {
+	var list []api.Instance
+	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
+		list, err = s.GetInstancesAllProjects(api.InstanceTypeAny)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the instances of all projects: %w", err)
+	}
+	var mine []Owned
+	for _, i := range list {
+		if owner != "" && i.Config[plan.KeyOwner] == owner {
+			mine = append(mine, Owned{i.Project, i.Name, observed(i)})
+		}
+	}
+	slices.SortFunc(mine, func(a, b Owned) int {
+		return strings.Compare(a.Project+"/"+a.Name, b.Project+"/"+b.Name)
+	})
+	return mine, nil
+}
+
+func observed(i api.Instance) plan.ObservedInstance {
+	o := plan.ObservedInstance{
+		Status:      plan.Status(i.Status),
+		Type:        i.Type,
+		Config:      i.Config,
+		Devices:     make(map[string]plan.Device, len(i.Devices)),
+		Fingerprint: i.Config["volatile.base_image"],
+		Created:     i.CreatedAt,
+		LastUsed:    i.LastUsedAt,
+		Addresses:   map[string]netip.Addr{},
+	}
+	for name, dev := range i.Devices {
+		o.Devices[name] = dev
+		if dev["type"] != "nic" {
+			continue
+		}
+		bare, _, _ := strings.Cut(dev["ipv4.address"], "/")
+		addr, err := netip.ParseAddr(bare)
+		if err == nil {
+			o.Addresses[name] = addr
+		}
+	}
+	return o
+}

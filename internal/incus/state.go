@@ -1,0 +1,75 @@
+package incus
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	incusapi "github.com/lxc/incus/v6/client"
+	"github.com/lxc/incus/v6/shared/api"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// startInstance starts. A start by somebody else that is under way is waited for by Incus itself.
+func (c *Client) startInstance(ctx context.Context, project string, op plan.StartInstance) error {
+	err := patiently(ctx, func() error {
+		return c.state(ctx, project, op.Name, c.opt.StartTimeout, api.InstanceStatePut{Action: "start"})
+	})
+	if errors.Is(err, errRunning) {
+		return nil
+	}
+	return c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Running) })
+}
+
+// stopInstance asks the app to end, and ends it when it does not. Without the second part a timed-out stop
+// would hold the instance's lock, and every later call would be busy.
+func (c *Client) stopInstance(ctx context.Context, project string, op plan.StopInstance) error {
+	err := c.stopGently(ctx, project, op)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errNotGently), errors.Is(err, errOverdue), errors.Is(err, ErrFailed):
+	default: // unreachable, busy, unknown: the app may still be within its grace
+		return c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Stopped) })
+	}
+	err = patiently(ctx, func() error {
+		return c.state(ctx, project, op.Name, c.opt.MutateTimeout, api.InstanceStatePut{Action: "stop", Force: true})
+	})
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	return c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Stopped) })
+}
+
+// errNotGently sends stopInstance on to the forced stop.
+var errNotGently = errors.New("no grace")
+
+func (c *Client) stopGently(ctx context.Context, project string, op plan.StopInstance) error {
+	if op.Grace <= 0 {
+		return errNotGently
+	}
+	secs := seconds(op.Grace) // zero would be a kill, -1 ten minutes
+	budget := time.Duration(secs)*time.Second + c.opt.MutateTimeout
+	err := patiently(ctx, func() error {
+		return c.state(ctx, project, op.Name, budget, api.InstanceStatePut{Action: "stop", Timeout: secs})
+	})
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	return err
+}
+
+// state changes the state of an instance and waits for the end of it.
+func (c *Client) state(ctx context.Context, project, name string, budget time.Duration, put api.InstanceStatePut) error {
+	_, err := c.run(ctx, project, budget, func(s incusapi.InstanceServer) (incusapi.Operation, error) {
+		return s.UpdateInstanceState(name, put, "")
+	})
+	return err
+}
+
+// is tells whether an instance is known to be in a state.
+func (c *Client) is(ctx context.Context, project, name string, want api.StatusCode) bool {
+	i, _, err := c.instance(ctx, project, name)
+	return err == nil && i.StatusCode == want
+}
