@@ -1,0 +1,130 @@
+// Package apply runs one loop per stack: load the files, observe Incus, diff, execute, record, observe again.
+//
+// It is the shell around internal/plan: it decides nothing about what a stack should look like, and knows Incus,
+// the ledger, the registries and the files only through the small interfaces below. Everything is level-triggered:
+// whatever wakes a loop (a changed file, an event, a timer, a user), it looks at both sides afresh and does what
+// is missing. A pass over a stack that is as it should be reads and writes nothing.
+//
+// A loop keeps the last project that could be loaded, deletes nothing because something was unreadable, and
+// never restarts or stops an instance unless the plan says why.
+package apply
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// Server is Incus as a loop needs it.
+type Server interface {
+	// Observe reads everything about one Incus project.
+	Observe(ctx context.Context, project string) (plan.Observed, error)
+	// Do makes one call.
+	Do(ctx context.Context, project string, op plan.Op) error
+}
+
+// Ledger remembers stacks over restarts.
+type Ledger interface {
+	Load(stack string) (plan.Ledger, error)
+	Save(l plan.Ledger) error
+	Forget(stack string) error
+}
+
+// Subnets remembers which network has which subnet; Reserve is atomic over all stacks.
+type Subnets interface {
+	Reserve(network string, pick func(taken map[string]netip.Prefix) (netip.Prefix, error)) (netip.Prefix, error)
+	Release(network string) error
+}
+
+// Images asks registries.
+type Images interface {
+	Resolve(ctx context.Context, ref plan.ImageRef, names bool) (plan.Image, error)
+}
+
+// Loader turns a stack's files into its project. Its error tells the user what, where and what to do.
+type Loader func(ctx context.Context, src Source) (plan.Project, error)
+
+// Source is where a stack's files are.
+type Source struct {
+	Stack string
+	// Dir is where relative paths start.
+	Dir string
+	// Files are the compose files in merge order, Env the .env files.
+	Files, Env []string
+	// Hash changes when any of them, or anything they refer to, changes.
+	Hash string
+	// Hold keeps the stack as it is.
+	Hold bool
+	// Problem refuses the source (its permissions, its kind, its size) in words for the user.
+	Problem string
+}
+
+// Host is what all loops of an agent share.
+type Host struct {
+	Server  Server
+	Ledger  Ledger
+	Subnets Subnets
+	Images  Images
+	Load    Loader
+	// Refer is told all files a loaded project was read from; nil is allowed.
+	Refer func(stack string, files []string)
+	// Publish is called after every change of a loop's view; nil is allowed.
+	Publish func()
+	// Busy reports, of the given listeners, those that somebody else holds, and who; nil means none.
+	Busy func(ctx context.Context, want []plan.Listen) map[plan.Listen]string
+	// HostPrefixes are the networks the host is on or routes to; nil means none.
+	HostPrefixes func() []netip.Prefix
+	// Temporary reports whether an error will pass by itself (an outage), so that it is waited out; nil means
+	// that every error may.
+	Temporary func(error) bool
+	// Away reports whether an error says that Incus cannot be reached.
+	Away func(error) bool
+	// Claim reports whether the stack may have the Incus project, and else which stack has it; nil means yes.
+	Claim func(stack, project string) (holder string, ok bool)
+
+	// Owner is the agent's id, Self the user name Incus knows the agent by.
+	Owner, Self string
+	// Pool is where subnets of networks that name none come from.
+	Pool netip.Prefix
+	// Domain is the DNS zone.
+	Domain string
+	Log    *slog.Logger
+
+	book book
+	// starts, stops and pulls bound the calls in flight over all stacks: Incus is fastest with four creates
+	// and starts at a time and eight stops (measured on two CPUs).
+	starts, stops, pulls, others *semaphore.Weighted
+}
+
+// Timing of the loops.
+const (
+	// Resync is the time between two looks at a stack that nothing else woke.
+	Resync = 10 * time.Minute
+	// settle gathers events that come together.
+	settle = 50 * time.Millisecond
+	// firstRetry doubles up to lastRetry, each with full jitter.
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+	// DefaultGrace is how long services run on after their file is gone.
+	DefaultGrace = time.Minute
+	// Keep is how long a removed stack's stopped instances are kept.
+	Keep = 7 * 24 * time.Hour
+	// rounds bounds the plans of one pass: what does not settle in so many is named and left.
+	rounds = 4
+)
+
+// Prepare readies h for its first loop; addresses known to the ledgers are held from then on.
+func (h *Host) Prepare(ledgers []plan.Ledger) {
+	h.starts = semaphore.NewWeighted(4)
+	h.stops = semaphore.NewWeighted(8)
+	h.pulls = semaphore.NewWeighted(4)
+	h.others = semaphore.NewWeighted(8)
+	for _, l := range ledgers {
+		h.book.seed(l)
+	}
+}

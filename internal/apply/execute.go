@@ -1,0 +1,177 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// errSkipped marks a step that was not tried because one it waits for failed.
+var errSkipped = errors.New("not tried: a step it waits for failed")
+
+// outcome is how a step ended.
+type outcome struct {
+	step plan.Step
+	err  error
+	took time.Duration
+}
+
+// execute runs a plan: a step runs when its prerequisites have succeeded; a failed one stops only what waits for
+// it. It returns the failures by object, without those that were only skipped.
+func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
+	l.intend(p)
+	results := make(chan outcome)
+	done := make([]chan struct{}, len(p.Steps)+1)
+	for i := range done {
+		done[i] = make(chan struct{})
+	}
+
+	var mu sync.Mutex
+	bad := map[int]bool{}
+	for _, s := range p.Steps {
+		go func() {
+			o := outcome{step: s}
+			for _, n := range s.After {
+				<-done[n]
+			}
+
+			mu.Lock()
+			for _, n := range s.After {
+				if bad[n] {
+					o.err = errSkipped
+				}
+			}
+			mu.Unlock()
+
+			if o.err == nil {
+				o = l.do(ctx, s)
+			}
+
+			mu.Lock()
+			bad[s.N] = o.err != nil
+			mu.Unlock()
+			close(done[s.N])
+			results <- o
+		}()
+	}
+
+	failed := map[plan.ID]error{}
+	for range p.Steps {
+		l.record(<-results, failed)
+	}
+
+	l.save()
+
+	return failed
+}
+
+// do makes one call, when its kind's turn has come.
+func (l *Loop) do(ctx context.Context, s plan.Step) outcome {
+	sem := l.lane(s.Op)
+	err := sem.Acquire(ctx, 1)
+	if err != nil {
+		return outcome{step: s, err: err}
+	}
+
+	defer sem.Release(1)
+
+	start := time.Now()
+	err = l.host.Server.Do(ctx, l.led.Project.Incus, s.Op)
+
+	return outcome{step: s, err: err, took: time.Since(start)}
+}
+
+func (l *Loop) lane(op plan.Op) *semaphore.Weighted {
+	switch op.(type) {
+	case plan.CreateInstance, plan.StartInstance, plan.RebuildInstance:
+		return l.host.starts
+	case plan.StopInstance, plan.DeleteInstance:
+		return l.host.stops
+	case plan.PullImage:
+		return l.host.pulls
+	default:
+		return l.host.others
+	}
+}
+
+// intend writes the plan's steps into the ledger before the first is tried, and forgets the starts that the
+// plan undoes: should the agent die now, what it stopped is started again.
+func (l *Loop) intend(p plan.Plan) {
+	now := time.Now()
+	l.led.Intents = map[string]plan.Intent{}
+	for _, s := range p.Steps {
+		l.led.Intents[fmt.Sprintf("%03d %s", s.N, s.On)] = plan.Intent{Text: s.String(), At: now}
+		stop, ok := s.Op.(plan.StopInstance)
+		if ok {
+			delete(l.led.Started, stop.Name)
+		}
+	}
+
+	l.save()
+}
+
+// record notes an outcome: in the log, in the ledger, and in what others see.
+func (l *Loop) record(o outcome, failed map[plan.ID]error) {
+	s := o.step
+	switch {
+	case errors.Is(o.err, errSkipped):
+		return
+	case o.err != nil:
+		l.log.Warn("step failed", "step", s.String(), "took", o.took.Round(time.Millisecond), "err", o.err)
+		if failed[s.On] == nil {
+			failed[s.On] = o.err
+		}
+
+		return
+	}
+
+	l.log.Info("step done", "step", s.String(), "took", o.took.Round(time.Millisecond))
+	delete(l.led.Intents, fmt.Sprintf("%03d %s", s.N, s.On))
+	l.reflect(s.Op)
+}
+
+// reflect carries a call's effect into the observed world, so that names resolve as soon as an instance runs and
+// are withdrawn as soon as it stops, not when the whole plan has ended.
+func (l *Loop) reflect(op plan.Op) {
+	name, status := "", plan.Running
+	switch op := op.(type) {
+	case plan.CreateInstance:
+		if !op.Start {
+			return
+		}
+
+		name = op.Name
+	case plan.StartInstance:
+		name = op.Name
+	case plan.StopInstance:
+		name, status = op.Name, plan.Stopped
+	default:
+		return
+	}
+
+	instances := maps.Clone(l.turn.Observed.Instances)
+	if instances == nil {
+		instances = map[string]plan.ObservedInstance{}
+	}
+
+	inst := instances[name]
+	inst.Status = status
+	instances[name] = inst
+	l.turn.Observed.Instances = instances
+	if status == plan.Running {
+		for _, w := range l.turn.Desired.Instances {
+			if w.Name == name {
+				l.led.Started[name] = w.Config[plan.KeyBoot]
+			}
+		}
+	}
+
+	l.publish()
+}

@@ -1,0 +1,92 @@
+package apply
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// findings are the conditions one pass ran into.
+type findings struct {
+	now  time.Time
+	list []plan.Condition
+	kept bool
+}
+
+func (f *findings) add(kind string, on plan.ID, text string) {
+	object := ""
+	if on.Kind != "" {
+		object = on.String()
+	}
+
+	f.list = append(f.list, plan.Condition{Type: kind, Object: object, Text: text, Since: f.now})
+}
+
+func (f *findings) blocked(b plan.Blocked) {
+	kind := "Blocked"
+	if b.Conflict {
+		kind = "Conflict"
+	}
+
+	f.add(kind, b.On, strings.TrimPrefix(b.String(), strings.ToLower(kind)+" "+b.On.String()+": "))
+}
+
+func (f *findings) has(kind string) bool {
+	return slices.ContainsFunc(f.list, func(c plan.Condition) bool { return c.Type == kind })
+}
+
+// keep carries the conditions of the last pass over: this one did not look.
+func (f *findings) keep(old map[string]plan.Condition) {
+	f.list = append(f.list, slices.Collect(maps.Values(old))...)
+}
+
+// conclude compares the pass's conditions with the last one's, logs each change once, and saves the ledger.
+func (l *Loop) conclude(f *findings) {
+	next := map[string]plan.Condition{}
+	for _, c := range f.list {
+		key := c.Type + " " + c.Object
+		old, known := l.condition[key]
+		switch {
+		case known && old.Text == c.Text:
+			c.Since = old.Since
+		case c.Type == "IncusUnavailable" && known:
+			c.Since = old.Since
+		default:
+			l.log.Warn("condition", "type", c.Type, "on", c.Object, "text", c.Text)
+		}
+
+		next[key] = c
+	}
+
+	for _, key := range slices.Sorted(maps.Keys(l.condition)) {
+		_, still := next[key]
+		if !still {
+			c := l.condition[key]
+			l.log.Info("condition cleared", "type", c.Type, "on", c.Object)
+		}
+	}
+
+	l.condition = next
+	l.led.Conditions = nil
+	for _, key := range slices.Sorted(maps.Keys(next)) {
+		l.led.Conditions = append(l.led.Conditions, next[key])
+	}
+
+	l.save()
+}
+
+// save writes the ledger. A ledger that cannot be written does not keep services from running: everything in it
+// can be found again.
+func (l *Loop) save() {
+	if l.led.Project == nil && l.led.Generation == 0 && len(l.led.Conditions) == 0 {
+		return
+	}
+
+	err := l.host.Ledger.Save(l.led)
+	if err != nil {
+		l.log.Error("ledger not saved: going on without", "err", err)
+	}
+}

@@ -1,0 +1,354 @@
+package apply
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// pass looks at both sides once and does what is missing.
+func (l *Loop) pass(ctx context.Context, now time.Time) again {
+	found := &findings{now: now}
+	defer func() { l.conclude(found) }()
+
+	if !l.led.RemovedAt.IsZero() {
+		return l.removal(ctx, now, found)
+	}
+
+	l.load(ctx, found)
+	if l.led.Project == nil {
+		l.turn.State = Invalid
+		return later
+	}
+
+	if l.src.Hold {
+		return l.hold(ctx, found)
+	}
+
+	if l.host.Claim != nil {
+		holder, ok := l.host.Claim(l.stack, l.led.Project.Incus)
+		if !ok {
+			found.add("Conflict", plan.ID{}, "the project name "+l.led.Project.Name+" is used by the stack "+holder+
+				" already: give one of them another top-level \"name:\"")
+			l.turn.State = Blocked
+
+			return later
+		}
+	}
+
+	return l.converge(ctx, found)
+}
+
+// load parses the files when they changed; a project that cannot be loaded leaves the last good one in force.
+func (l *Loop) load(ctx context.Context, found *findings) {
+	src := l.src
+	l.turn.Hash = src.Hash
+	switch {
+	case src.Problem != "":
+		found.add("Invalid", plan.ID{}, src.Problem)
+		return
+	case src.Stack == "":
+		return // Nothing known of the files yet: the ledger's project is the last good one.
+	case src.Hash != "" && src.Hash == l.loaded:
+		return
+	}
+
+	p, err := l.host.Load(ctx, src)
+	if err != nil {
+		if ctx.Err() == nil {
+			found.add("Invalid", plan.ID{}, err.Error())
+		}
+
+		return
+	}
+
+	l.loaded = src.Hash
+	if l.host.Refer != nil {
+		l.host.Refer(l.stack, p.Files)
+	}
+
+	if l.led.Project == nil || l.led.Project.Hash != p.Hash {
+		l.led.Generation++
+	}
+
+	l.led.Project = &p
+	l.led.Unsettled = nil
+	l.turn.Project = &p
+}
+
+// hold only looks.
+func (l *Loop) hold(ctx context.Context, found *findings) again {
+	l.turn.State = Held
+	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	if err != nil {
+		return l.away(err, found)
+	}
+
+	l.turn.Observed = have
+	l.turn.Plan = plan.Plan{Stack: l.stack}
+
+	return later
+}
+
+// converge plans and executes until nothing is left, or nothing more can be done now.
+func (l *Loop) converge(ctx context.Context, found *findings) again {
+	written := map[string][]string{}
+	for range rounds {
+		have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+		if err != nil {
+			return l.away(err, found)
+		}
+
+		p := l.diff(ctx, have)
+		if p.Empty() {
+			return l.settled(ctx, p, found)
+		}
+
+		if l.unsettled(p, written) {
+			continue
+		}
+
+		l.turn.State = Applying
+		l.turn.Plan = p
+		l.publish()
+
+		failed := l.execute(ctx, p)
+		if ctx.Err() != nil {
+			return later
+		}
+
+		if len(failed) > 0 {
+			return l.stuck(ctx, p, failed, found)
+		}
+
+		l.led.AppliedAt = time.Now()
+	}
+
+	found.add("Unsettled", plan.ID{}, "Incus keeps changing what is written; see the plan")
+	l.turn.State = Blocked
+
+	return retry
+}
+
+// diff prepares what the plan needs and makes it.
+func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
+	if l.lost {
+		l.recover(have)
+	}
+
+	l.seen(have)
+	in := l.prepare(ctx, *l.led.Project, have)
+	want := plan.Render(*l.led.Project, in)
+	l.busy(ctx, &want, have)
+	l.turn.Desired, l.turn.Observed, l.turn.Segments = want, have, in.Segments
+
+	return plan.Diff(want, have, l.led)
+}
+
+// recover takes over what the objects themselves tell, after the ledger was lost.
+func (l *Loop) recover(have plan.Observed) {
+	l.lost = false
+	r := plan.Recover(l.stack, l.host.Owner, have)
+	l.led.Started = r.Started
+	for network, addrs := range r.Addresses {
+		for instance, a := range addrs {
+			if !l.led.Addresses[network][instance].IsValid() {
+				l.led.SetAddress(network, instance, a)
+			}
+		}
+	}
+
+	l.host.book.seed(l.led)
+}
+
+// seen notes what runs: it has been started with the spec it carries, whoever started it.
+func (l *Loop) seen(have plan.Observed) {
+	if l.led.Started == nil {
+		l.led.Started = map[string]string{}
+	}
+
+	for name, inst := range have.Instances {
+		if inst.Status == plan.Running && inst.Config[plan.KeyOwner] == l.host.Owner {
+			l.led.Started[name] = inst.Config[plan.KeyBoot]
+			delete(l.led.Stops, name)
+		}
+	}
+
+	maps.DeleteFunc(l.led.Started, func(name, _ string) bool {
+		_, there := have.Instances[name]
+		return !there
+	})
+}
+
+// settled ends a pass that found nothing to do.
+func (l *Loop) settled(_ context.Context, p plan.Plan, found *findings) again {
+	l.turn.Plan = p
+	l.turn.State = InSync
+	temporary := false
+	for _, b := range p.Blocked {
+		found.blocked(b)
+		l.turn.State = Blocked
+		temporary = temporary || b.Temporary
+	}
+
+	if found.has("Invalid") {
+		l.turn.State = Invalid
+	}
+
+	if temporary {
+		return retry
+	}
+
+	return later
+}
+
+// stuck ends a pass in which steps failed: what is left is planned anew with a backoff.
+func (l *Loop) stuck(ctx context.Context, p plan.Plan, failed map[plan.ID]error, found *findings) again {
+	away := false
+	for id, err := range failed {
+		away = away || l.host.Away != nil && l.host.Away(err)
+		found.add("Failed", id, err.Error())
+	}
+
+	for _, b := range p.Blocked {
+		found.blocked(b)
+	}
+
+	l.turn.State = Blocked
+	if away {
+		l.turn.State = Waiting
+		return retry
+	}
+
+	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	if err == nil {
+		l.turn.Observed = have
+		l.seen(have)
+	}
+
+	return retry
+}
+
+// away ends a pass in which Incus could not be asked.
+func (l *Loop) away(err error, found *findings) again {
+	l.turn.State = Waiting
+	found.add("IncusUnavailable", plan.ID{}, err.Error())
+
+	return retry
+}
+
+// unsettled finds keys that this pass has written already and that differ again: Incus does not keep them. They
+// are remembered, so that the next plan leaves them out.
+func (l *Loop) unsettled(p plan.Plan, written map[string][]string) bool {
+	again := false
+	for _, s := range p.Steps {
+		keys := settable(s.Op)
+		id := s.On.String()
+		for _, k := range keys {
+			if !slices.Contains(written[id], k) {
+				written[id] = append(written[id], k)
+				continue
+			}
+
+			if l.led.Unsettled == nil {
+				l.led.Unsettled = map[string][]string{}
+			}
+
+			l.led.Unsettled[id] = append(l.led.Unsettled[id], k)
+			again = true
+		}
+	}
+
+	return again
+}
+
+// settable lists the keys an op sets.
+func settable(op plan.Op) []string {
+	switch op := op.(type) {
+	case plan.UpdateInstance:
+		return slices.Sorted(maps.Keys(op.Config))
+	case plan.UpdateNetwork:
+		return slices.Sorted(maps.Keys(op.Set))
+	case plan.UpdateProject:
+		return slices.Sorted(maps.Keys(op.Set))
+	default:
+		return nil
+	}
+}
+
+// removal keeps a removed stack running for its grace, then stops it, then, much later, clears it away.
+func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) again {
+	if l.led.Project == nil {
+		l.forget()
+		return later
+	}
+
+	l.turn.State = Removed
+	if now.Before(l.led.RemovedAt.Add(l.grace())) {
+		found.keep(l.condition)
+		return waiting
+	}
+
+	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	if err != nil {
+		return l.away(err, found)
+	}
+
+	l.seen(have)
+	l.turn.Observed = have
+	p := plan.Park(l.stack, l.host.Owner, have)
+	expired := !now.Before(l.led.RemovedAt.Add(Keep))
+	if expired {
+		p = plan.Clear(l.stack, l.host.Owner, have)
+	}
+
+	l.turn.Plan = p
+	if !p.Empty() {
+		l.publish()
+		failed := l.execute(ctx, p)
+		if len(failed) > 0 {
+			return l.stuck(ctx, p, failed, found)
+		}
+	}
+
+	l.turn.State = Parked
+	l.turn.Plan = plan.Plan{Stack: l.stack}
+	if expired {
+		l.forget()
+		return later
+	}
+
+	return waiting
+}
+
+// removalDue is when the removal's next phase begins.
+func (l *Loop) removalDue() time.Time {
+	if l.turn.State == Parked {
+		return l.led.RemovedAt.Add(Keep)
+	}
+
+	return l.led.RemovedAt.Add(l.grace())
+}
+
+// forget ends the stack's life in the ledger.
+func (l *Loop) forget() {
+	for network := range l.led.Addresses {
+		err := l.host.Subnets.Release(network)
+		if err != nil {
+			l.log.Error("release subnet", "network", network, "err", err)
+		}
+	}
+
+	l.host.book.release(l.stack)
+	err := l.host.Ledger.Forget(l.stack)
+	if err != nil {
+		l.log.Error("forget stack", "err", err)
+	}
+
+	l.led = plan.Ledger{Stack: l.stack}
+	l.turn.State = Parked
+	l.turn.Project = nil
+}

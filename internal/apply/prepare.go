@@ -1,0 +1,325 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// environment caches what a loop learned from outside Incus for the project in force.
+type environment struct {
+	// generation is the one the failures below are about; a new one asks again.
+	generation uint64
+	refreshed  map[string]bool
+}
+
+// prepare finds the images and addresses a project needs; what it cannot find is in the input as a reason.
+func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) plan.Input {
+	in := plan.Input{
+		Owner: l.host.Owner, Pool: have.Server.Pool, Domain: l.host.Domain,
+		Segments: map[string]plan.Segment{}, Addresses: map[string]map[string]netip.Addr{},
+	}
+	in.Images, in.Missing = l.images(ctx, p)
+	for _, n := range p.Networks {
+		if n.External {
+			continue
+		}
+
+		seg, err := l.segment(n, have)
+		if err != nil {
+			in.Blocked = append(in.Blocked, l.blockNetwork(p, n, err)...)
+			continue
+		}
+
+		in.Segments[n.Incus] = seg
+		addrs, blocked := l.host.book.allocate(l.stack, n.Incus, seg, leases(p, n), l.led.Addresses[n.Incus], existing(have))
+		in.Addresses[n.Incus] = addrs
+		in.Blocked = append(in.Blocked, blocked...)
+	}
+
+	l.led.Addresses = in.Addresses
+
+	return in
+}
+
+func existing(have plan.Observed) map[string]bool {
+	out := map[string]bool{}
+	for name := range have.Instances {
+		out[name] = true
+	}
+
+	return out
+}
+
+// leases lists the addresses a project asks for on one network.
+func leases(p plan.Project, n plan.Network) []plan.Lease {
+	var out []plan.Lease
+	for _, s := range p.Services {
+		for _, a := range s.Networks {
+			if a.Network != n.Name {
+				continue
+			}
+
+			for i := 1; i <= s.Replicas; i++ {
+				lease := plan.Lease{Network: n.Incus, Instance: plan.InstanceName(s, i), At: s.At}
+				if s.Replicas == 1 {
+					lease.Fixed = a.IPv4
+				}
+
+				out = append(out, lease)
+			}
+		}
+	}
+
+	return out
+}
+
+// segment finds a network's subnet: the one it has, the one the file asks for, or a free one.
+func (l *Loop) segment(n plan.Network, have plan.Observed) (plan.Segment, error) {
+	seg := plan.Segment{Subnet: n.Subnet, Gateway: n.Gateway, Range: n.Range, Reserved: n.Reserved}
+	asked, err := netip.ParsePrefix(n.Config["ipv4.address"])
+	if err == nil {
+		seg.Subnet, seg.Gateway = asked.Masked(), asked.Addr()
+	}
+
+	old := have.Networks[n.Incus]
+	current, err := netip.ParsePrefix(old.Config["ipv4.address"])
+	if err == nil && old.Config[plan.KeyOwner] == l.host.Owner && (!seg.Subnet.IsValid() || old.UsedBy > 0) {
+		seg.Subnet, seg.Gateway = current.Masked(), current.Addr()
+		return seg, l.reserve(n.Incus, seg.Subnet)
+	}
+
+	if seg.Subnet.IsValid() {
+		if !seg.Gateway.IsValid() {
+			seg.Gateway = seg.Subnet.Masked().Addr().Next()
+		}
+
+		return seg, l.free(n, seg.Subnet, have)
+	}
+
+	seg.Subnet, err = l.host.Subnets.Reserve(n.Incus, func(taken map[string]netip.Prefix) (netip.Prefix, error) {
+		return plan.PickSubnet(n.Incus, l.host.Pool, slices.Concat(slices.Collect(maps.Values(taken)), l.occupied(n.Incus, have)))
+	})
+	if err != nil {
+		return seg, err
+	}
+
+	seg.Gateway = seg.Subnet.Masked().Addr().Next()
+
+	return seg, nil
+}
+
+// reserve notes a subnet that is in use already.
+func (l *Loop) reserve(network string, p netip.Prefix) error {
+	_, err := l.host.Subnets.Reserve(network, func(map[string]netip.Prefix) (netip.Prefix, error) { return p, nil })
+
+	return err
+}
+
+// free checks a subnet that the file asks for against everything known.
+func (l *Loop) free(n plan.Network, p netip.Prefix, have plan.Observed) error {
+	got, err := l.host.Subnets.Reserve(n.Incus, func(taken map[string]netip.Prefix) (netip.Prefix, error) {
+		for other, t := range taken {
+			if t.Overlaps(p) {
+				return p, fmt.Errorf("the subnet %s is taken by network %s: choose another in ipam", p, other)
+			}
+		}
+
+		for name, o := range have.Networks {
+			t, perr := netip.ParsePrefix(o.Config["ipv4.address"])
+			if perr == nil && name != n.Incus && t.Overlaps(p) {
+				return p, fmt.Errorf("the subnet %s is taken by the Incus network %s: choose another in ipam", p, name)
+			}
+		}
+
+		if have.Networks[n.Incus].Type == "" && l.host.HostPrefixes != nil {
+			for _, t := range l.host.HostPrefixes() {
+				if t.Overlaps(p) {
+					return p, fmt.Errorf("the subnet %s overlaps %s, which the host itself uses: choose another in ipam", p, t)
+				}
+			}
+		}
+
+		return p, nil
+	})
+	if err != nil || got == p {
+		return err
+	}
+
+	err = l.host.Subnets.Release(n.Incus)
+	if err != nil {
+		return err
+	}
+
+	return l.free(n, p, have)
+}
+
+// occupied lists the subnets of the host and of Incus networks other than name.
+func (l *Loop) occupied(name string, have plan.Observed) []netip.Prefix {
+	var out []netip.Prefix
+	for n, o := range have.Networks {
+		p, err := netip.ParsePrefix(o.Config["ipv4.address"])
+		if err == nil && n != name {
+			out = append(out, p.Masked())
+		}
+	}
+
+	if l.host.HostPrefixes != nil {
+		out = append(out, l.host.HostPrefixes()...)
+	}
+
+	return out
+}
+
+// blockNetwork blocks a network and all instances on it.
+func (l *Loop) blockNetwork(p plan.Project, n plan.Network, err error) []plan.Blocked {
+	out := []plan.Blocked{{On: plan.ID{Kind: plan.KindNetwork, Name: n.Incus}, Reason: err.Error(), At: n.At}}
+	for _, lease := range leases(p, n) {
+		out = append(out, plan.Blocked{
+			On: plan.ID{Kind: plan.KindInstance, Name: lease.Instance}, Reason: "its network " + n.Name + " is blocked: " + err.Error(), At: n.At,
+		})
+	}
+
+	return out
+}
+
+// images resolves the references the ledger does not know yet. A reference stays what it was first found to be
+// until the file changes it, or asks for "pull_policy: always" in a new generation.
+func (l *Loop) images(ctx context.Context, p plan.Project) (map[string]plan.Image, map[string]plan.Blocked) {
+	if l.env.generation != l.led.Generation {
+		l.env = environment{generation: l.led.Generation, refreshed: map[string]bool{}}
+	}
+
+	known := map[string]plan.Image{}
+	missing := map[string]plan.Blocked{}
+	var mu sync.Mutex
+
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for key, ask := range l.asked(p) {
+		old, ok := l.led.Images[key]
+		if ok && !l.stale(ask, old) {
+			known[key] = old
+			continue
+		}
+
+		group.Go(func() error {
+			img, err := l.host.Images.Resolve(gctx, ask.ref, ask.names)
+			mu.Lock()
+			defer mu.Unlock()
+
+			switch {
+			case err == nil:
+				known[key] = img
+				l.env.refreshed[key] = true
+			case ok && !(ask.names && old.Users == nil):
+				known[key] = old
+			default:
+				temporary := l.host.Temporary == nil || l.host.Temporary(err)
+				missing[key] = plan.Blocked{Reason: err.Error(), Temporary: temporary}
+			}
+
+			return nil
+		})
+	}
+
+	_ = group.Wait() // the functions return no errors
+	l.led.Images = known
+
+	return known, missing
+}
+
+type ask struct {
+	ref   plan.ImageRef
+	names bool
+}
+
+func (l *Loop) asked(p plan.Project) map[string]ask {
+	out := map[string]ask{}
+	for _, s := range p.Services {
+		a := out[s.Image.Ref]
+		a.ref = s.Image
+		a.names = a.names || plan.NeedsNames(s.Process.User)
+		out[s.Image.Ref] = a
+	}
+
+	return out
+}
+
+// stale reports whether a registry has to be asked although the image is known.
+func (l *Loop) stale(a ask, old plan.Image) bool {
+	if a.names && old.Users == nil {
+		return true
+	}
+
+	return a.ref.Pull == "always" && !l.env.refreshed[a.ref.Ref]
+}
+
+// busy blocks instances whose host ports somebody else holds. Only ports that the instance does not publish yet
+// are asked about: its own listeners are no conflict.
+func (l *Loop) busy(ctx context.Context, want *plan.Desired, have plan.Observed) {
+	if l.host.Busy == nil {
+		return
+	}
+
+	var asked []plan.Listen
+	owner := map[plan.Listen]string{}
+	for _, w := range want.Instances {
+		for _, listen := range w.Listens {
+			if !publishes(have.Instances[w.Name], listen) {
+				asked = append(asked, listen)
+				owner[listen] = w.Name
+			}
+		}
+	}
+
+	if len(asked) == 0 {
+		return
+	}
+
+	refused := map[string]bool{}
+	held := l.host.Busy(ctx, asked)
+	for _, listen := range asked {
+		who, taken := held[listen]
+		if !taken {
+			continue
+		}
+
+		refused[owner[listen]] = true
+		want.Blocked = append(want.Blocked, plan.Blocked{
+			On: plan.ID{Kind: plan.KindInstance, Name: owner[listen]}, At: listen.At,
+			Reason: fmt.Sprintf("the host port %s is taken by %s: publish another one, or stop what holds it", listen, who), Temporary: true,
+		})
+	}
+
+	want.Instances = slices.DeleteFunc(want.Instances, func(w plan.DesiredInstance) bool { return refused[w.Name] })
+}
+
+// publishes reports whether an instance has a proxy device for a listener.
+func publishes(inst plan.ObservedInstance, listen plan.Listen) bool {
+	for _, dev := range inst.Devices {
+		if dev["type"] != "proxy" {
+			continue
+		}
+
+		proto, rest, _ := strings.Cut(dev["listen"], ":")
+		i := strings.LastIndex(rest, ":")
+		if i < 0 || proto != listen.Protocol || strings.Trim(rest[:i], "[]") != listen.IP.String() {
+			continue
+		}
+
+		if slices.Contains(strings.Split(rest[i+1:], ","), fmt.Sprint(listen.Port)) {
+			return true
+		}
+	}
+
+	return false
+}

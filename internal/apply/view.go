@@ -1,0 +1,45 @@
+package apply
+
+import (
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// State is a stack's state in one word.
+type State string
+
+// The states, worst last for those that say that something is wrong.
+const (
+	InSync   State = "in sync"
+	Applying State = "applying"
+	Held     State = "held"
+	Removed  State = "removed"
+	Parked   State = "parked"
+	Waiting  State = "waiting"
+	Blocked  State = "blocked"
+	Invalid  State = "invalid"
+)
+
+// View is what a loop lets others see: an immutable snapshot.
+type View struct {
+	Stack string
+	State State
+	// Project is the project in force: the last that could be loaded; nil before the first.
+	Project *plan.Project
+	// Desired is it, spelled out; the zero Desired before the first pass.
+	Desired plan.Desired
+	// Observed is what Incus had when last asked, with what has been done since.
+	Observed plan.Observed
+	// Segments are the managed networks' subnets by Incus name.
+	Segments map[string]plan.Segment
+	Ledger   plan.Ledger
+	// Plan is what is left to do: empty when all is well.
+	Plan plan.Plan
+	// Next is when the loop looks again by itself.
+	Next time.Time
+	// Turned is when the loop last finished a pass.
+	Turned time.Time
+	// Hash is the Source.Hash that the last pass was about.
+	Hash string
+}
