@@ -37,6 +37,7 @@ var ownImports = map[string]struct {
 	"internal/watch":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/dns":             {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/health":          {[]string{"internal/plan"}, "the machine is a core, and its runner sees Incus through its own interface"},
+	"internal/image/imagetest": {[]string{"internal/plan"}, "the registry in memory stands beside the client it serves"},
 	"internal/incus/incustest": {[]string{"internal/plan", "internal/incus"}, "the fake Incus stands beside the client it serves"},
 	"internal/apply":           {[]string{"internal/plan"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
 	"internal/api":             {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
@@ -46,7 +47,8 @@ var ownImports = map[string]struct {
 	},
 	"internal/agent": {[]string{
 		"internal/plan", "internal/api", "internal/apply", "internal/compose", "internal/dns", "internal/health",
-		"internal/image", "internal/incus", "internal/incus/incustest", "internal/state", "internal/watch",
+		"internal/image", "internal/image/imagetest", "internal/incus", "internal/incus/incustest", "internal/state",
+		"internal/watch",
 	}, "the composition root wires everything but the command line"},
 	"cmd/ic-agent": {[]string{"internal/agent", "internal/cli"}, "a command turns flags into a config and calls Run"},
 	"cmd/ic-healthd": {
@@ -64,7 +66,7 @@ var onlyHere = []struct {
 	{"github.com/compose-spec/compose-go", []string{"internal/compose"}, "compose files become plan.Project in one place"},
 	{"github.com/lxc/incus", []string{"internal/incus", "internal/incus/incustest"}, "the client's traps are known in one place"},
 	{"go.etcd.io/bbolt", []string{"internal/state"}, "one process, one owner of the ledger"},
-	{"github.com/google/go-containerregistry", []string{"internal/image"}, "references and digests are resolved in one place"},
+	{"github.com/google/go-containerregistry", []string{"internal/image", "internal/image/imagetest"}, "references and digests are resolved in one place"},
 	{"github.com/miekg/dns", []string{"internal/dns"}, "the library is frozen upstream: keep it replaceable"},
 	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "events are hints, and only watch knows how deaf they are"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "the command line is one package"},
