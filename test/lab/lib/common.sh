@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# Messages, names, time. Sourced by lab.
+
+say() { printf 'lab: %s\n' "$*" >&2; }
+
+die() {
+	say "$*"
+	exit 1
+}
+
+# name_of [NAME]: the name, checked; "lab" when none was given.
+name_of() {
+	[ $# -le 1 ] || die "one name expected, got: $*"
+	check_name "${1:-lab}"
+	echo "${1:-lab}"
+}
+
+# Names become directories, control groups and host names.
+check_name() {
+	[[ $1 =~ ^[a-z0-9][a-z0-9-]{0,31}$ ]] ||
+		die "'$1' is no name for a lab: lower case letters, digits and '-', at most 32"
+}
+
+now_ms() {
+	local t=${EPOCHREALTIME/[.,]/}
+	echo "${t%???}"
+}
+
+# step_begin; step_done TEXT: prints TEXT with the seconds since the last call of either.
+step_begin() { STEP_MS=$(now_ms); }
+
+step_done() {
+	local t
+	t=$(now_ms)
+	say "$(printf '%5d.%d s  %s' $(((t - STEP_MS) / 1000)) $(((t - STEP_MS) % 1000 / 100)) "$*")"
+	STEP_MS=$t
+}
+
+# wait_for SECONDS CMD...: repeats CMD until it succeeds; fails when the time is over.
+wait_for() {
+	local end=$(($(now_ms) + $1 * 1000))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$(now_ms)" -lt "$end" ] || return 1
+		sleep 0.03
+	done
+}
+
+# with_lock NAME CMD...: one CMD at a time under this name, on this machine.
+# Children that outlive CMD must close the descriptor in LOCK_FD.
+with_lock() {
+	local lock=$1
+	shift
+	mkdir -p "$LAB_STATE"
+	exec {LOCK_FD}>"$LAB_STATE/.$lock.lock"
+	flock "$LOCK_FD"
+	"$@"
+	exec {LOCK_FD}>&-
+}
