@@ -75,8 +75,9 @@ type Host struct {
 	Refer func(stack string, files []string)
 	// Publish is called after every change of a loop's view; nil is allowed.
 	Publish func()
-	// Busy reports, of the given listeners, those that somebody else holds, and who; nil means none.
-	Busy func(ctx context.Context, want []plan.Listen) map[plan.Listen]string
+	// Ports notes all host ports a stack publishes and reports, of them, those that somebody else holds, and
+	// who; fresh are those the stack does not have yet. Nil means that every port is free.
+	Ports func(ctx context.Context, stack string, all, fresh []plan.Listen) map[plan.Listen]string
 	// HostPrefixes are the networks the host is on or routes to; nil means none.
 	HostPrefixes func() []netip.Prefix
 	// Temporary reports whether an error will pass by itself (an outage), so that it is waited out; nil means

@@ -120,6 +120,7 @@ func (l *Loop) intend(p plan.Plan) {
 // record notes an outcome: in the log, in the ledger, and in what others see.
 func (l *Loop) record(o outcome, failed map[plan.ID]error) {
 	s := o.step
+	l.since.Store(time.Now().UnixNano())
 	switch {
 	case errors.Is(o.err, errSkipped):
 		return

@@ -18,7 +18,7 @@ type Loop struct {
 	log   *slog.Logger
 
 	view  atomic.Pointer[View]
-	since atomic.Int64 // unix nanoseconds of the running pass's start; 0 when idle
+	since atomic.Int64 // unix nanoseconds of the running pass's last sign of life; 0 when idle
 
 	mu   sync.Mutex
 	mail mail
@@ -56,8 +56,8 @@ func New(h *Host, stack string) *Loop {
 // View returns the latest snapshot; it is never nil.
 func (l *Loop) View() *View { return l.view.Load() }
 
-// Busy says for how long the pass that is running has been, 0 when none is.
-func (l *Loop) Busy(now time.Time) time.Duration {
+// Silent says for how long the pass that is running has made no progress, 0 when none is running.
+func (l *Loop) Silent(now time.Time) time.Duration {
 	at := l.since.Load()
 	if at == 0 {
 		return 0

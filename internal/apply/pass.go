@@ -142,7 +142,7 @@ func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
 	l.seen(have)
 	in := l.prepare(ctx, *l.led.Project, have)
 	want := plan.Render(*l.led.Project, in)
-	l.busy(ctx, &want, have)
+	l.ports(ctx, &want, have)
 	l.turn.Desired, l.turn.Observed, l.turn.Segments = want, have, in.Segments
 
 	return plan.Diff(want, have, l.led)
@@ -333,13 +333,23 @@ func (l *Loop) removalDue() time.Time {
 	return l.led.RemovedAt.Add(l.grace())
 }
 
+func (l *Loop) releaseSubnets(networks []plan.Network) {
+	for _, n := range networks {
+		if n.External {
+			continue
+		}
+
+		err := l.host.Subnets.Release(n.Incus)
+		if err != nil {
+			l.log.Error("release subnet", "network", n.Incus, "err", err)
+		}
+	}
+}
+
 // forget ends the stack's life in the ledger.
 func (l *Loop) forget() {
-	for network := range l.led.Addresses {
-		err := l.host.Subnets.Release(network)
-		if err != nil {
-			l.log.Error("release subnet", "network", network, "err", err)
-		}
+	if l.led.Project != nil {
+		l.releaseSubnets(l.led.Project.Networks)
 	}
 
 	l.host.book.release(l.stack)

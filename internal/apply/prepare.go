@@ -29,8 +29,8 @@ func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) 
 	}
 	in.Images, in.Missing = l.images(ctx, p)
 	for _, n := range p.Networks {
-		if n.External {
-			continue
+		if n.External && have.Networks[n.Incus].Config[plan.KeyOwner] != l.host.Owner {
+			continue // Somebody else hands out the addresses there.
 		}
 
 		seg, err := l.segment(n, have)
@@ -263,44 +263,40 @@ func (l *Loop) stale(a ask, old plan.Image) bool {
 	return a.ref.Pull == "always" && !l.env.refreshed[a.ref.Ref]
 }
 
-// busy blocks instances whose host ports somebody else holds. Only ports that the instance does not publish yet
-// are asked about: its own listeners are no conflict.
-func (l *Loop) busy(ctx context.Context, want *plan.Desired, have plan.Observed) {
-	if l.host.Busy == nil {
+// ports blocks instances whose host ports somebody else holds.
+func (l *Loop) ports(ctx context.Context, want *plan.Desired, have plan.Observed) {
+	if l.host.Ports == nil {
 		return
 	}
 
-	var asked []plan.Listen
-	owner := map[plan.Listen]string{}
+	var all, fresh []plan.Listen
 	for _, w := range want.Instances {
+		all = append(all, w.Listens...)
 		for _, listen := range w.Listens {
 			if !publishes(have.Instances[w.Name], listen) {
-				asked = append(asked, listen)
-				owner[listen] = w.Name
+				fresh = append(fresh, listen)
 			}
 		}
 	}
 
-	if len(asked) == 0 {
-		return
-	}
+	held := l.host.Ports(ctx, l.stack, all, fresh)
+	want.Instances = slices.DeleteFunc(want.Instances, func(w plan.DesiredInstance) bool {
+		for _, listen := range w.Listens {
+			who, taken := held[listen]
+			if !taken {
+				continue
+			}
 
-	refused := map[string]bool{}
-	held := l.host.Busy(ctx, asked)
-	for _, listen := range asked {
-		who, taken := held[listen]
-		if !taken {
-			continue
+			want.Blocked = append(want.Blocked, plan.Blocked{
+				On: plan.ID{Kind: plan.KindInstance, Name: w.Name}, At: listen.At, Temporary: true,
+				Reason: fmt.Sprintf("the host port %s is taken by %s: publish another one, or stop what holds it", listen, who),
+			})
+
+			return true
 		}
 
-		refused[owner[listen]] = true
-		want.Blocked = append(want.Blocked, plan.Blocked{
-			On: plan.ID{Kind: plan.KindInstance, Name: owner[listen]}, At: listen.At,
-			Reason: fmt.Sprintf("the host port %s is taken by %s: publish another one, or stop what holds it", listen, who), Temporary: true,
-		})
-	}
-
-	want.Instances = slices.DeleteFunc(want.Instances, func(w plan.DesiredInstance) bool { return refused[w.Name] })
+		return false
+	})
 }
 
 // publishes reports whether an instance has a proxy device for a listener.

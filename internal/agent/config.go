@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Settings are what /etc/ic-agent/agent.toml may say. Every key is optional.
+type Settings struct {
+	// Directories hold the stacks, highest precedence first; empty means /run/incus-compose.d,
+	// /etc/incus-compose.d and /usr/lib/incus-compose.d.
+	Directories []string `toml:"directories"`
+	// Owner is the id our objects carry; empty derives it from the machine id. Set it when a disk moves to
+	// another machine.
+	Owner string `toml:"owner"`
+	// LogLevel is "debug", "info", "warn" or "error"; empty means info.
+	LogLevel string `toml:"log_level"`
+	// Incus is about the server.
+	Incus struct {
+		// Socket is the path of its socket; empty finds it.
+		Socket string `toml:"socket"`
+	} `toml:"incus"`
+	// Network is about the addresses handed out.
+	Network struct {
+		// Pool is the range that networks get their /24 from; empty means 10.201.0.0/16.
+		Pool string `toml:"pool"`
+	} `toml:"network"`
+	// DNS is about the embedded server.
+	DNS struct {
+		// Domain is the zone of all stacks; empty means "incus".
+		Domain string `toml:"domain"`
+		// Upstreams are asked what is not ours, as "address" or "address:port"; empty follows the host's
+		// resolv.conf.
+		Upstreams []string `toml:"upstreams"`
+		// TTL of our answers, "5s"; empty means 5 s.
+		TTL string `toml:"ttl"`
+	} `toml:"dns"`
+	// Registry is about images.
+	Registry struct {
+		// AuthFile is a docker-style config.json; empty means none.
+		AuthFile string `toml:"auth_file"`
+	} `toml:"registry"`
+}
+
+// defaultPool is in 10.0.0.0/8, away from the ranges that routers, Docker, libvirt and Incus hand out by
+// default.
+const defaultPool = "10.201.0.0/16"
+
+// ReadSettings reads agent.toml. A file that does not exist is an empty one; an unknown key is an error, so that
+// a misspelt one is not taken for a default.
+func ReadSettings(path string) (Settings, error) {
+	var s Settings
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+
+	if err != nil {
+		return s, fmt.Errorf("read settings: %w", err)
+	}
+
+	meta, err := toml.Decode(string(b), &s)
+	if err != nil {
+		var perr toml.ParseError
+		if errors.As(err, &perr) {
+			return s, fmt.Errorf("%s:%d: %s", path, perr.Position.Line, perr.Message)
+		}
+
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+
+	var unknown []string
+	for _, k := range meta.Undecoded() {
+		unknown = append(unknown, k.String())
+	}
+
+	if len(unknown) > 0 {
+		return s, fmt.Errorf("%s: unknown key %s: see agent.toml(5)", path, strings.Join(unknown, ", "))
+	}
+
+	_, err = s.pool()
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+
+	_, err = s.upstreams()
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+
+	_, err = s.ttl()
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+
+	return s, nil
+}
+
+func (s Settings) pool() (netip.Prefix, error) {
+	text := s.Network.Pool
+	if text == "" {
+		text = defaultPool
+	}
+
+	p, err := netip.ParsePrefix(text)
+	if err != nil || !p.Addr().Is4() || p.Bits() > 24 {
+		return p, fmt.Errorf("network.pool: %q is not an IPv4 range of at least /24, such as %s", text, defaultPool)
+	}
+
+	return p.Masked(), nil
+}
+
+func (s Settings) upstreams() ([]netip.AddrPort, error) {
+	var out []netip.AddrPort
+	for _, text := range s.DNS.Upstreams {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil {
+			var a netip.Addr
+			a, err = netip.ParseAddr(text)
+			ap = netip.AddrPortFrom(a, 53)
+		}
+
+		if err != nil {
+			return nil, fmt.Errorf("dns.upstreams: %q is not an address, such as 192.0.2.1 or 192.0.2.1:53", text)
+		}
+
+		out = append(out, ap)
+	}
+
+	return out, nil
+}
+
+func (s Settings) ttl() (time.Duration, error) {
+	if s.DNS.TTL == "" {
+		return 0, nil
+	}
+
+	d, err := time.ParseDuration(s.DNS.TTL)
+	if err != nil || d < 0 || d > time.Minute {
+		return 0, fmt.Errorf("dns.ttl: %q is not a time from 0s to 60s", s.DNS.TTL)
+	}
+
+	return d, nil
+}
+
+func (s Settings) domain() string {
+	if s.DNS.Domain == "" {
+		return "incus"
+	}
+
+	return strings.Trim(s.DNS.Domain, ".")
+}
+
+func (s Settings) directories() []string {
+	if len(s.Directories) == 0 {
+		return []string{"/run/incus-compose.d", "/etc/incus-compose.d", "/usr/lib/incus-compose.d"}
+	}
+
+	return s.Directories
+}

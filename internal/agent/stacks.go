@@ -1,0 +1,248 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/apply"
+	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/watch"
+)
+
+// stacks is the set of loops. Run's goroutine adds and ends them; the maps are guarded because loops claim
+// project names, and the API looks.
+type stacks struct {
+	host *apply.Host
+	log  *slog.Logger
+	// ended is told the stacks whose loop was replaced, to forget what was claimed for them.
+	forget func(stack string)
+
+	mu      sync.Mutex
+	ctx     context.Context //nolint:containedctx // the loops' common life, set once by run
+	loops   map[string]*running
+	claims  map[string]string // Incus project → stack
+	skipped map[string]bool
+	wg      sync.WaitGroup
+}
+
+type running struct {
+	loop *apply.Loop
+	end  context.CancelFunc
+	done chan struct{}
+}
+
+func newStacks(host *apply.Host, log *slog.Logger, forget func(string)) *stacks {
+	return &stacks{
+		host: host, log: log, forget: forget, loops: map[string]*running{}, claims: map[string]string{}, skipped: map[string]bool{},
+	}
+}
+
+// take carries a snapshot of the directories into the loops. known are stacks of the ledger, which get a loop
+// even when nothing is seen of their files.
+func (s *stacks) take(snap watch.Snapshot, known []string) {
+	for _, name := range known {
+		st, seen := snap.Stacks[name]
+		if !seen || !st.Skip {
+			s.loop(name)
+		}
+	}
+
+	for _, name := range snap.Changed {
+		s.change(snap.Stacks[name], nil)
+	}
+
+	for _, name := range snap.Removed {
+		s.loop(name).Gone()
+	}
+
+	if len(snap.Removed) > 0 {
+		// A name may have become free for a stack that waits for it.
+		for _, l := range s.all() {
+			l.Dirty()
+		}
+	}
+}
+
+// change tells a stack's loop its files; done is closed when the loop has acted on them.
+func (s *stacks) change(st watch.Stack, done chan<- struct{}) {
+	if st.Skip {
+		s.skip(st.Name)
+		if done != nil {
+			close(done)
+		}
+
+		return
+	}
+
+	s.mu.Lock()
+	delete(s.skipped, st.Name)
+	s.mu.Unlock()
+
+	l := s.loop(st.Name)
+	if len(st.Files) == 0 && st.Err == nil {
+		if done != nil {
+			close(done)
+		}
+
+		return // Known from the ledger alone: its last good project goes on.
+	}
+
+	src := apply.Source{Stack: st.Name, Dir: st.Dir, Files: st.Files, Env: st.Env, Hash: st.Hash, Hold: st.Hold}
+	if st.Err != nil {
+		src.Problem = st.Err.String()
+	}
+
+	l.Changed(src, done)
+}
+
+// loop returns a stack's loop, starting it when there is none.
+func (s *stacks) loop(name string) *apply.Loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	r, ok := s.loops[name]
+	if ok {
+		return r.loop
+	}
+
+	ctx, end := context.WithCancel(s.ctx)
+	r = &running{loop: apply.New(s.host, name), end: end, done: make(chan struct{})}
+	s.loops[name] = r
+	s.wg.Go(func() {
+		defer close(r.done)
+		err := r.loop.Run(ctx)
+		if ctx.Err() == nil {
+			s.log.Error("stack's loop ended", "stack", name, "err", err)
+		}
+	})
+
+	return r.loop
+}
+
+// skip ends a stack's loop; what runs keeps running.
+func (s *stacks) skip(name string) {
+	s.mu.Lock()
+	r := s.loops[name]
+	delete(s.loops, name)
+	s.skipped[name] = true
+	s.mu.Unlock()
+	if r != nil {
+		r.end()
+		<-r.done
+		s.log.Info("stack skipped: what runs of it keeps running", "stack", name)
+	}
+}
+
+// claim gives an Incus project to the first stack that asks; one whose file is gone gives it up.
+func (s *stacks) claim(stack, project string) (string, bool) {
+	s.mu.Lock()
+	holder := s.claims[project]
+	r := s.loops[holder]
+	free := holder == "" || holder == stack || r == nil && !s.skipped[holder]
+	if !free && r != nil {
+		v := r.loop.View()
+		free = v.State == apply.Removed || v.State == apply.Parked || v.Project == nil || v.Project.Incus != project
+	}
+
+	if free {
+		s.claims[project] = stack
+	}
+
+	takeover := free && holder != "" && holder != stack && r != nil && s.gone(r)
+	if takeover {
+		delete(s.loops, holder)
+	}
+	s.mu.Unlock()
+	if takeover {
+		r.end()
+		<-r.done
+		s.forget(holder)
+		s.log.Info("stack goes on under another file", "was", holder, "stack", stack)
+	}
+
+	return holder, free
+}
+
+func (s *stacks) gone(r *running) bool {
+	state := r.loop.View().State
+
+	return state == apply.Removed || state == apply.Parked
+}
+
+// seed notes which stack had which project when the agent last ran.
+func (s *stacks) seed(stack, project string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.claims[project] = stack
+}
+
+// hint carries an event of Incus to the loops it may concern.
+func (s *stacks) hint(h incus.Hint, self string) {
+	stopped := h.Kind == "instance" && (h.Action == "instance-shutdown" || h.Action == "instance-stopped")
+	for _, l := range s.all() {
+		v := l.View()
+		mine := v.Project != nil && v.Project.Incus == h.Project
+		switch {
+		case h.Resync, mine && h.Kind != "network" && relevant(h):
+			if mine && stopped && h.User != "" && h.User != self && h.User != "ic-healthd" {
+				l.StoppedBy(h.Name, h.User, time.Now())
+				continue
+			}
+
+			l.Dirty()
+		case h.Kind == "network":
+			l.Dirty()
+		}
+	}
+}
+
+// relevant leaves out what changes nothing a plan looks at, such as every exec.
+func relevant(h incus.Hint) bool {
+	switch h.Action {
+	case "instance-exec", "instance-log-retrieved", "instance-console", "instance-console-retrieved", "instance-file-pushed",
+		"instance-file-retrieved", "instance-file-deleted", "instance-metadata-retrieved", "storage-volume-file-pushed":
+		return false
+	}
+
+	return true
+}
+
+// all returns the loops, by name.
+func (s *stacks) all() []*apply.Loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	var out []*apply.Loop
+	for _, name := range sortedKeys(s.loops) {
+		out = append(out, s.loops[name].loop)
+	}
+
+	return out
+}
+
+// views returns what the loops see, by name, and the names of the skipped stacks.
+func (s *stacks) views() (views []*apply.View, skipped []string) {
+	for _, l := range s.all() {
+		views = append(views, l.View())
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return views, sortedKeys(s.skipped)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+
+	slices.Sort(keys)
+
+	return keys
+}

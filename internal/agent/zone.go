@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/incus-compose/ic-agent/internal/apply"
+	"github.com/incus-compose/ic-agent/internal/dns"
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// names turns what the loops see into what the DNS server answers from. subnets are the ledger's, for the
+// time before Incus has answered.
+func names(views []*apply.View, subnets map[string]netip.Prefix) ([]dns.Network, []dns.Record) {
+	var nets []dns.Network
+	var recs []dns.Record
+	for _, v := range views {
+		if v.Project == nil || v.State == apply.Parked {
+			continue
+		}
+
+		for _, n := range v.Project.Networks {
+			net, ok := network(v, n, subnets)
+			if ok {
+				nets = append(nets, net)
+			}
+		}
+
+		for _, s := range v.Project.Services {
+			recs = append(recs, records(v, s)...)
+		}
+	}
+
+	return nets, recs
+}
+
+// network is a managed network; external ones are served by the stack that has them.
+func network(v *apply.View, n plan.Network, subnets map[string]netip.Prefix) (dns.Network, bool) {
+	if n.External {
+		return dns.Network{}, false
+	}
+
+	d := dns.Network{Name: n.Incus, Key: n.Name, Project: v.Project.Incus, Internal: n.Internal}
+	seg, ok := v.Segments[n.Incus]
+	if !ok {
+		p, known := subnets[n.Incus]
+		if !known {
+			return dns.Network{}, false
+		}
+
+		seg = plan.Segment{Subnet: p, Gateway: n.Gateway}
+		if !seg.Gateway.IsValid() {
+			seg.Gateway = p.Masked().Addr().Next()
+		}
+	}
+
+	d.Prefix, d.Gateway = seg.Subnet, seg.Gateway
+
+	return d, true
+}
+
+// records declares a service and its instances.
+func records(v *apply.View, s plan.Service) []dns.Record {
+	on := map[string]string{} // compose key → Incus name
+	for _, n := range v.Project.Networks {
+		on[n.Name] = n.Incus
+	}
+
+	declared := dns.Record{Project: v.Project.Incus, Service: s.Name}
+	for _, a := range s.Networks {
+		declared.On = append(declared.On, dns.Interface{Network: on[a.Network], Aliases: a.Aliases})
+	}
+
+	out := []dns.Record{declared}
+	for i := 1; i <= s.Replicas; i++ {
+		name := plan.InstanceName(s, i)
+		r := dns.Record{Project: v.Project.Incus, Service: s.Name, Instance: name, Up: up(v, name), Unready: unready(v, name)}
+		for _, extra := range []string{s.ContainerName, s.Hostname} {
+			if extra != "" && extra != name && !slices.Contains(r.Names, extra) {
+				r.Names = append(r.Names, extra)
+			}
+		}
+
+		for _, a := range s.Networks {
+			r.On = append(r.On, dns.Interface{
+				Network: on[a.Network], Addr: v.Ledger.Addresses[on[a.Network]][name], Aliases: a.Aliases,
+			})
+		}
+
+		out = append(out, r)
+	}
+
+	return out
+}
+
+// up is what Incus says, and until it has been asked, what was so when the agent last ran.
+func up(v *apply.View, name string) bool {
+	if v.Observed.Instances == nil {
+		_, stopped := v.Ledger.Stops[name]
+		return v.Ledger.Started[name] != "" && !stopped
+	}
+
+	return v.Observed.Instances[name].Status == plan.Running
+}
+
+func unready(v *apply.View, name string) bool {
+	switch v.Observed.Instances[name].Config[plan.KeyHealthStatus] {
+	case "unhealthy", "starting":
+		return true
+	}
+
+	return false
+}

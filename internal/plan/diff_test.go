@@ -1,0 +1,312 @@
+package plan_test
+
+import (
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// blog is the stack most cases start from: a web server that waits for a database with a volume.
+func blog() plan.Project {
+	return plan.Project{
+		Stack: "blog", Name: "blog", Incus: "blog", Source: "/etc/incus-compose.d/blog.yaml",
+		Networks: []plan.Network{{Name: "default", Incus: "blog-default"}},
+		Volumes:  []plan.Volume{{Name: "data", Incus: "vol-data"}},
+		Services: []plan.Service{
+			{
+				Name: "db", Image: plan.ImageRef{Ref: "postgres:16"}, Replicas: 1, Restart: "always",
+				Networks: []plan.Attachment{{Network: "default"}},
+				Mounts:   []plan.Mount{{Type: plan.MountVolume, Source: "data", Target: "/var/lib/data"}},
+				Process:  plan.Process{StopGrace: 30 * time.Second},
+			},
+			{
+				Name: "web", Image: plan.ImageRef{Ref: "nginx:1.27"}, Replicas: 1,
+				Environment: map[string]string{"MODE": "a"},
+				Networks:    []plan.Attachment{{Network: "default"}},
+				Ports:       []plan.Port{{Published: 8080, PublishedEnd: 8080, Target: 80, Protocol: "tcp"}},
+				DependsOn:   []plan.Dependency{{Service: "db", Condition: "service_started"}},
+			},
+		},
+	}
+}
+
+// web changes the blog's web service.
+func web(change func(*plan.Service)) func(*plan.Project) {
+	return func(p *plan.Project) { change(&p.Services[1]) }
+}
+
+// TestPlan shows what an edit does to a stack that runs: the text is the specification.
+func TestPlan(t *testing.T) {
+	cases := []struct {
+		name string
+		edit func(*plan.Project)
+		// hand is what somebody did to Incus meanwhile.
+		hand func(*world)
+		want string
+	}{
+		{name: "nothing", want: "stack blog: nothing to do"},
+		{
+			name: "an environment variable restarts its service alone",
+			edit: web(func(s *plan.Service) { s.Environment = map[string]string{"MODE": "b"} }),
+			want: `stack blog: 3 steps
+[1] stop instance/web-1: environment.MODE
+[2 after 1] update instance/web-1: environment.MODE
+[3 after 2] start instance/web-1: stopped for the change`,
+		},
+		{
+			name: "a memory limit is changed in place",
+			edit: web(func(s *plan.Service) { s.Config = map[string]string{"limits.memory": "64MiB"} }),
+			want: `stack blog: 1 steps
+[1] update instance/web-1: limits.memory`,
+		},
+		{
+			name: "another image is pulled before anything stops, and rebuilt in place",
+			edit: web(func(s *plan.Service) { s.Image.Ref = "nginx:1.28" }),
+			want: `stack blog: 5 steps
+[1] pull image/docker.io/library/nginx:1.28: not on this host
+[2 after 1] stop instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a; oci.entrypoint, raw.lxc
+[3 after 1,2] rebuild instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a; oci.entrypoint, raw.lxc
+[4 after 1,3] update instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a; oci.entrypoint, raw.lxc
+[5 after 1,4] start instance/web-1: stopped for the change`,
+		},
+		{
+			name: "a published port moves without a restart",
+			edit: web(func(s *plan.Service) { s.Ports[0].Published, s.Ports[0].PublishedEnd = 9090, 9090 }),
+			want: `stack blog: 1 steps
+[1] update instance/web-1: device port-tcp changed, device port-tcp-lo changed`,
+		},
+		{
+			name: "a new volume is made and mounted while the service runs",
+			edit: func(p *plan.Project) {
+				p.Volumes = append(p.Volumes, plan.Volume{Name: "up", Incus: "vol-up"})
+				p.Services[1].Mounts = []plan.Mount{{Type: plan.MountVolume, Source: "up", Target: "/up"}}
+			},
+			want: `stack blog: 2 steps
+[1] create volume/default/vol-up: new volume up
+[2 after 1] update instance/web-1: device vol-up changed`,
+		},
+		{
+			name: "a removed service is stopped and deleted, its volume stays",
+			edit: func(p *plan.Project) {
+				p.Services = p.Services[1:]
+				p.Services[0].DependsOn = nil
+			},
+			want: `stack blog: 2 steps
+[1] stop instance/db-1: service db no longer has it
+[2 after 1] delete instance/db-1: service db no longer has it`,
+		},
+		{
+			name: "a value changed by hand is put back without a restart",
+			hand: func(w *world) { w.Instances["web-1"].Config["environment.MODE"] = "by hand" },
+			want: `stack blog: 1 steps
+[1] update instance/web-1: environment.MODE`,
+		},
+		{
+			name: "keys and devices set by hand are left alone",
+			hand: func(w *world) {
+				w.Instances["web-1"].Config["user.mine"] = "1"
+				w.Instances["web-1"].Devices["mine"] = plan.Device{"type": "none"}
+			},
+			want: "stack blog: nothing to do",
+		},
+		{
+			name: "the health status is not ours to write",
+			hand: func(w *world) { w.Instances["web-1"].Config[plan.KeyHealthStatus] = "healthy" },
+			want: "stack blog: nothing to do",
+		},
+		{
+			name: "an instance that stopped by itself is left so",
+			hand: func(w *world) { _ = w.power("web-1", plan.Stopped) },
+			want: "stack blog: nothing to do",
+		},
+		{
+			name: "an instance deleted by hand comes back",
+			hand: func(w *world) { delete(w.Instances, "db-1") },
+			want: `stack blog: 1 steps
+[1] create and start instance/db-1: new instance of service db`,
+		},
+		{
+			name: "a foreign instance is a conflict and stays untouched",
+			hand: func(w *world) { w.Instances["web-1"].Config[plan.KeyOwner] = foreign },
+			want: `stack blog: nothing to do
+conflict instance/web-1: an instance of this name exists in project blog and is not ours: set container_name, or remove it`,
+		},
+		{
+			name: "a foreign project is a conflict and nothing in it is touched",
+			hand: func(w *world) { w.Project.Config[plan.KeyOwner] = foreign },
+			want: `stack blog: nothing to do
+conflict project/blog: an Incus project of this name exists and is not ours: choose another name with a top-level "name:", or remove it (/etc/incus-compose.d/blog.yaml)`,
+		},
+		{
+			name: "a second replica needs a range of ports",
+			edit: web(func(s *plan.Service) { s.Replicas = 2 }),
+			want: `stack blog: nothing to do
+blocked instance/web-1: port 8080 cannot be published by 2 replicas: publish a range of at least as many ports (8080-8081:80)
+blocked instance/web-2: port 8080 cannot be published by 2 replicas: publish a range of at least as many ports (8080-8081:80)`,
+		},
+		{
+			name: "a config file is written while the service is stopped for it",
+			edit: web(func(s *plan.Service) {
+				s.Files = []plan.File{{Target: "/etc/app.conf", Content: []byte("x"), UID: -1, GID: -1}}
+			}),
+			want: `stack blog: 4 steps
+[1] stop instance/web-1: files changed
+[2 after 1] write /etc/app.conf in instance/web-1: files changed
+[3 after 2] update instance/web-1: files changed
+[4 after 3] start instance/web-1: stopped for the change`,
+		},
+		{
+			name: "a missing external network blocks its services and nothing else",
+			edit: func(p *plan.Project) {
+				p.Networks = append(p.Networks, plan.Network{Name: "lan", Incus: "lan", External: true})
+				p.Services[1].Networks = append(p.Services[1].Networks, plan.Attachment{Network: "lan"})
+			},
+			want: `stack blog: nothing to do
+blocked network/lan: the external network "lan" does not exist in Incus: create it, or remove "external: true"
+blocked instance/web-1: its network lan is blocked: the external network "lan" does not exist in Incus: create it, or remove "external: true"`,
+		},
+	}
+
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w, led := newWorld(), newLedger()
+			_, err := w.apply(blog(), led)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			p := blog()
+			if c.edit != nil {
+				c.edit(&p)
+			}
+
+			if c.hand != nil {
+				c.hand(w)
+			}
+
+			got, err := w.apply(p, led)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			diff := cmp.Diff(c.want, strings.TrimSpace(got.String()))
+			if diff != "" {
+				t.Fatalf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPlanNewStack is the plan of a stack that is seen for the first time.
+func TestPlanNewStack(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	got, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := `stack blog: 9 steps
+[1] create project/blog: new stack blog
+[2] create network/blog-default: new network default 10.201.0.1/24
+[3 after 1] create volume/default/vol-data: new volume data
+[4] pull image/docker.io/library/postgres:16: not on this host
+[5 after 1,2,3,4] create and start instance/db-1: new instance of service db
+[6] pull image/docker.io/library/nginx:1.27: not on this host
+[7 after 1,2,6] create instance/web-1: new instance of service web
+[8 after 5,7] start instance/web-1: new instance
+[9 after 8] update instance/web-1: published on loopback
+`
+	diff := cmp.Diff(want, got.String())
+	if diff != "" {
+		t.Fatalf("(-want +got)\n%s", diff)
+	}
+}
+
+// TestParkStopsDependentsFirst is what follows when a stack's file is gone.
+func TestParkStopsDependentsFirst(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	_, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got := plan.Park("blog", owner, w.Observed)
+	want := `stack blog: 2 steps
+[1] stop instance/web-1: the stack's file is gone
+[2 after 1] stop instance/db-1: the stack's file is gone
+`
+	diff := cmp.Diff(want, got.String())
+	if diff != "" {
+		t.Fatalf("(-want +got)\n%s", diff)
+	}
+
+	if grace := got.Steps[1].Op.(plan.StopInstance).Grace; grace != 30*time.Second {
+		t.Errorf("the database gets %s to stop, want 30s", grace)
+	}
+
+	err = w.run(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	maps.DeleteFunc(led.Started, func(string, string) bool { return true })
+	back, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want = `stack blog: 2 steps
+[1] start instance/db-1: it has not been started yet
+[2 after 1] start instance/web-1: it has not been started yet
+`
+	diff = cmp.Diff(want, back.String())
+	if diff != "" {
+		t.Fatalf("putting the file back (-want +got)\n%s", diff)
+	}
+}
+
+// TestClearKeepsVolumes is the end of a parked stack.
+func TestClearKeepsVolumes(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	_, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	err = w.run(plan.Clear("blog", owner, w.Observed))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if len(w.Instances) != 0 || len(w.Networks) != 0 {
+		t.Errorf("left: %d instances, %d networks", len(w.Instances), len(w.Networks))
+	}
+
+	if len(w.Volumes) != 1 || w.Project == nil {
+		t.Errorf("the volume is gone: %v, project %v", w.Volumes, w.Project)
+	}
+}
+
+// TestRecover finds addresses and starts again after the ledger was lost: nothing is to be done then.
+func TestRecover(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	_, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	again := plan.Recover("blog", owner, w.Observed)
+	got, err := w.apply(blog(), &again)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if !got.Empty() {
+		t.Fatalf("want nothing to do, got\n%s", got)
+	}
+}
