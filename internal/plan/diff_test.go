@@ -69,9 +69,9 @@ func TestPlan(t *testing.T) {
 			edit: web(func(s *plan.Service) { s.Image.Ref = "nginx:1.28" }),
 			want: `stack blog: 5 steps
 [1] pull image/docker.io/library/nginx:1.28: not on this host
-[2 after 1] stop instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a; oci.entrypoint, raw.lxc
-[3 after 1,2] rebuild instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a; oci.entrypoint, raw.lxc
-[4 after 1,3] update instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a; oci.entrypoint, raw.lxc
+[2 after 1] stop instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a
+[3 after 1,2] rebuild instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a
+[4 after 1,3] update instance/web-1: image changed: nginx:1.27@6e67696e783a → nginx:1.28@6e67696e783a
 [5 after 1,4] start instance/web-1: stopped for the change`,
 		},
 		{

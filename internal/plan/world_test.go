@@ -322,10 +322,10 @@ func input(p plan.Project, have plan.Observed, led *plan.Ledger) plan.Input {
 
 // image is what a registry would say of a reference. References that differ only behind a "+" share their layers.
 func image(ref string) plan.Image {
-	layers, _, _ := strings.Cut(ref, "+")
+	layers, config, _ := strings.Cut(ref, "+")
 	return plan.Image{
 		Ref: "docker.io/library/" + ref, Digest: fmt.Sprintf("sha256:%x", ref), Fingerprint: fmt.Sprintf("%x", layers),
-		Server: "https://docker.io", Alias: "library/" + ref, Entrypoint: []string{"/entry"}, Cmd: []string{"serve", ref},
+		Server: "https://docker.io", Alias: "library/" + ref, Entrypoint: []string{"/entry"}, Cmd: []string{"serve" + config},
 		Env: map[string]string{"PATH": "/bin"},
 	}
 }
