@@ -100,6 +100,7 @@ func parent(path string) string {
 // registries with a private address, which anyone in between can provoke.
 type keepSecret struct{ next http.RoundTripper }
 
+// RoundTrip implements http.RoundTripper.
 func (k keepSecret) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme == "http" && req.Header.Get("Authorization") != "" && !loopback(req.URL.Hostname()) {
 		return nil, fmt.Errorf("%s speaks no https, and a login is not sent in the clear", req.URL.Host)

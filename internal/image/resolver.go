@@ -9,8 +9,9 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/incus-compose/ic-agent/internal/plan"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // Options are the settings of a Resolver; the zero value is complete.

@@ -3,8 +3,7 @@ package image_test
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/incus-compose/ic-agent/internal/image"
 	"github.com/incus-compose/ic-agent/internal/image/imagetest"
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -394,7 +394,7 @@ func TestPinnedReferenceKeepsItsDigest(t *testing.T) {
 func TestResolveOverANetwork(t *testing.T) {
 	reg := imagetest.New()
 	server := httptest.NewUnstartedServer(reg)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	server.StartTLS()
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "https://")

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/incus-compose/ic-agent/internal/image"
 	"github.com/incus-compose/ic-agent/internal/image/imagetest"
 	"github.com/incus-compose/ic-agent/internal/plan"

@@ -9,7 +9,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -36,7 +36,7 @@ type Registry struct {
 // New returns an empty registry without a login.
 func New() *Registry {
 	return &Registry{
-		inner: registry.New(registry.Logger(log.New(io.Discard, "", 0))),
+		inner: registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo))),
 		made:  map[string]bool{},
 	}
 }
@@ -279,6 +279,7 @@ func (rec *recorder) response(req *http.Request) *http.Response {
 // cut is a body's end that comes too early.
 type cut struct{}
 
+// Read implements io.Reader.
 func (cut) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // downError is a connection refused.
