@@ -52,6 +52,7 @@ box_unpack() {
 	local dir
 	dir=$(lab_dir "$1")
 	mkdir -p "$dir"
+	touch "$(rootfs_dir)" # the age that rootfs_prune looks at
 	cp -a --reflink=auto "$(rootfs_dir)/root" "$dir/root"
 	echo "$1" >"$dir/root/etc/hostname"
 	sed -i "1s/\$/ $1/" "$dir/root/etc/hosts"

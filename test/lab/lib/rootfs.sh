@@ -53,12 +53,10 @@ rootfs_make() {
 	mv -T "$tmp" "$dir"
 }
 
-# rootfs_prune: other recipes' trees and the rest of builds that died. Labs hold copies, so none is in use.
+# rootfs_prune: the rest of builds that died, and other recipes' trees that no lab was made from for an hour.
 rootfs_prune() {
-	local old
-	for old in "$LAB_CACHE"/build.* "$LAB_CACHE"/????????????????; do
-		[ ! -d "$old" ] || rm -rf --one-file-system "$old"
-	done
+	rm -rf --one-file-system "$LAB_CACHE"/build.*
+	find "$LAB_CACHE" -mindepth 1 -maxdepth 1 -type d -mmin +60 -exec rm -rf --one-file-system {} +
 }
 
 # rootfs_build ROOT MIRROR KEYRING: needs errexit. Its output is a log; the steps go to descriptor 3.
