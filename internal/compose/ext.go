@@ -1,0 +1,165 @@
+package compose
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// The compose extensions that mean something to the agent; others are the user's own.
+const (
+	extIncus   = "x-incus"
+	extCompose = "x-incus-compose"
+	extAgent   = "x-ic-agent"
+)
+
+// agentProject and agentService are the documented keys below x-ic-agent; true: honoured.
+var (
+	agentProject = map[string]bool{
+		"after": false, "policy": false, "window": false, "update": false, "protect": false, "drift": false, "remove-grace": true,
+		"keep": false, "profiles": true, "mode": false, "allow": false,
+	}
+	agentService = map[string]bool{
+		"probe": false, "on-unhealthy": false, "on-change": false, "update": false, "snapshot": false, "success-threshold": false, "protect": false,
+	}
+)
+
+// scalars reads a map of Incus keys, verbatim; nil when there is none.
+func (t *translation) scalars(key string, v any) map[string]string {
+	if v == nil {
+		return nil
+	}
+
+	m, ok := v.(map[string]any)
+	if !ok {
+		t.refuse(key, "must be a mapping of Incus keys to values", `write "key: value" lines below it`)
+		return nil
+	}
+
+	out := map[string]string{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out[k] = t.scalar(join(key, k), m[k])
+	}
+
+	return out
+}
+
+// scalar is a value as Incus takes it: text.
+func (t *translation) scalar(key string, v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case bool, int, int64, uint64:
+		return fmt.Sprint(v)
+	case time.Time:
+		return v.Format(time.RFC3339)
+	}
+
+	t.refuse(key, "must be a single value", "Incus keys hold text: quote it")
+
+	return ""
+}
+
+// known returns the mapping of an extension, refusing keys it does not have.
+func (t *translation) known(key string, v any, words ...string) map[string]any {
+	if v == nil {
+		return nil
+	}
+
+	m, ok := v.(map[string]any)
+	if !ok {
+		t.refuse(key, "must be a mapping", `write "key: value" lines below it`)
+		return nil
+	}
+
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if !slices.Contains(words, k) {
+			t.unknownExt(join(key, k), k, words)
+		}
+	}
+
+	return m
+}
+
+func (t *translation) unknownExt(key, word string, words []string) {
+	guess := nearest(word, words)
+	if guess == "" {
+		t.refuse(key, fmt.Sprintf("unknown key %q", word), "it may hold "+strings.Join(words, ", "))
+		return
+	}
+
+	t.refuse(key, fmt.Sprintf("unknown key %q", word), fmt.Sprintf("did you mean %s?", guess))
+}
+
+// agentKeys reads x-ic-agent of the project, and x-incus-compose.healthd, which configures another daemon.
+func (t *translation) agentKeys() {
+	m := t.agentExt(extAgent, t.project.Extensions[extAgent], agentProject)
+	grace, ok := m["remove-grace"]
+	if ok {
+		d, err := time.ParseDuration(t.scalar(extAgent+".remove-grace", grace))
+		if err != nil || d <= 0 {
+			t.refuse(extAgent+".remove-grace", fmt.Sprintf("%q is not a duration", fmt.Sprint(grace)), `write "60s" or "5m"`)
+		}
+
+		t.out.RemoveGrace = d
+	}
+
+	_, bad := m["profiles"].(map[string]any)
+	if bad {
+		t.refuse(extAgent+".profiles", "must be a list of profile names", `write [one, two]`)
+	}
+
+	for k := range t.known(extCompose, t.project.Extensions[extCompose], "healthd") {
+		t.warn(extCompose+"."+k, "ignored: the host's own ic-healthd watches this stack")
+	}
+}
+
+// agentExt reads an x-ic-agent mapping: keys that are documented but not honoured yet give a warning.
+func (t *translation) agentExt(key string, v any, words map[string]bool) map[string]any {
+	m := t.known(key, v, slices.Sorted(maps.Keys(words))...)
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		honoured, documented := words[k]
+		if documented && !honoured {
+			t.warn(join(key, k), "not yet honoured by this version")
+		}
+	}
+
+	return m
+}
+
+// extensions reads x-incus, x-incus-compose and x-ic-agent of a service.
+func (s *service) extensions() {
+	s.out.XIncus = s.t.scalars(s.key+"."+extIncus, s.in.Extensions[extIncus])
+	s.t.agentExt(s.key+"."+extAgent, s.in.Extensions[extAgent], agentService)
+	key := s.key + "." + extCompose
+	m := s.t.known(key, s.in.Extensions[extCompose], "devices")
+	devices := m["devices"]
+	if devices == nil {
+		return
+	}
+
+	byName, ok := devices.(map[string]any)
+	if !ok {
+		s.t.refuse(key+".devices", "must be a mapping of device names to devices", `write "name: {type: disk, …}"`)
+		return
+	}
+
+	s.out.Devices = map[string]plan.Device{}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		dev := s.t.scalars(join(key+".devices", name), byName[name])
+		if dev["type"] == "" {
+			s.t.refuse(join(key+".devices", name), "the device has no type", `add "type: disk", or another device type of Incus`)
+		}
+
+		s.out.Devices[name] = dev
+	}
+}

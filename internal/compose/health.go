@@ -1,0 +1,101 @@
+package compose
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/types"
+)
+
+const healthKey = "user.healthcheck."
+
+// healthcheck writes the keys lxc/incus-compose writes, in its formats. A disabled check writes none.
+func (s *service) healthcheck() {
+	h := s.in.HealthCheck
+	if h == nil || h.Disable {
+		return
+	}
+
+	if len(h.Test) > 0 {
+		switch h.Test[0] {
+		case "NONE":
+			return
+		case "CMD", "CMD-SHELL":
+		default:
+			s.refuse("healthcheck.test", fmt.Sprintf("begins with %q", h.Test[0]), `begin the list with "CMD" or "CMD-SHELL", or write one line of text`)
+			return
+		}
+
+		if len(h.Test) == 1 || strings.Join(h.Test[1:], "") == "" {
+			s.refuse("healthcheck.test", "has no command", `write ["CMD", "program", "argument"]`)
+			return
+		}
+
+		test, err := json.Marshal(h.Test)
+		if err != nil {
+			s.refuse("healthcheck.test", err.Error(), "write a list of words")
+			return
+		}
+
+		s.out.Config[healthKey+"test"] = string(test)
+		s.out.Config[healthKey+"enabled"] = "true"
+	}
+
+	s.healthTimes(h)
+}
+
+func (s *service) healthTimes(h *types.HealthCheckConfig) {
+	for _, d := range []struct {
+		name  string
+		value *types.Duration
+		least time.Duration
+	}{
+		{"interval", h.Interval, 100 * time.Millisecond},
+		{"timeout", h.Timeout, time.Millisecond},
+		{"start_period", h.StartPeriod, 0},
+		{"start_interval", h.StartInterval, 100 * time.Millisecond},
+	} {
+		if d.value == nil || *d.value == 0 {
+			continue
+		}
+
+		v := time.Duration(*d.value)
+		if v < d.least || v > 24*time.Hour {
+			s.refuse("healthcheck."+d.name, fmt.Sprintf("%s is out of bounds", v), fmt.Sprintf("write a duration from %s to 24h", d.least))
+			continue
+		}
+
+		s.out.Config[healthKey+d.name] = v.String()
+	}
+
+	if h.Retries != nil && *h.Retries > 0 {
+		s.out.Config[healthKey+"retries"] = strconv.FormatUint(*h.Retries, 10)
+	}
+
+	if h.StartInterval != nil && h.StartPeriod == nil {
+		s.warn("healthcheck.start_interval", "has no effect without start_period")
+	}
+}
+
+// restart says what the health daemon does when the service ends.
+func (s *service) restart() {
+	policy := s.in.Restart
+	s.out.Restart = policy
+	name, count, limited := strings.Cut(policy, ":")
+	n, err := strconv.Atoi(count)
+	switch {
+	case policy == "":
+		return
+	case policy == "no":
+	case policy == "always", policy == "unless-stopped", policy == "on-failure", limited && name == "on-failure" && err == nil && n > 0:
+		s.out.Config[healthKey+"enabled"] = "true"
+	default:
+		s.refuse("restart", fmt.Sprintf("%q is not a restart policy", policy), `write "no", always, unless-stopped, on-failure or on-failure:3`)
+		return
+	}
+
+	s.out.Config[healthKey+"restart"] = policy
+}

@@ -1,0 +1,153 @@
+package compose
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/format"
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// volumes translates the mounts of the volumes list.
+func (s *service) volumes() {
+	for _, v := range s.in.Volumes {
+		at := s.t.index.item(s.key+".volumes", func(item any) bool { return volumeTarget(item) == path.Clean(v.Target) })
+		s.mount(at, v)
+	}
+}
+
+// volumeTarget is the target of an entry in either form.
+func volumeTarget(v any) string {
+	m := asMap(v)
+	if m != nil {
+		return path.Clean(asString(m["target"]))
+	}
+
+	parsed, err := format.ParseVolume(asString(v))
+	if err != nil {
+		return ""
+	}
+
+	return path.Clean(parsed.Target)
+}
+
+func (s *service) mount(at plan.Place, v types.ServiceVolumeConfig) {
+	key := s.key + ".volumes"
+	m := plan.Mount{
+		Type: plan.MountType(v.Type), Source: v.Source, Target: path.Clean(v.Target), ReadOnly: v.ReadOnly,
+		Config: s.t.scalars(key+".x-incus", v.Extensions[extIncus]), At: at,
+	}
+	if !strings.HasPrefix(v.Target, "/") || m.Target == "/" {
+		s.t.refuseAt(at, key, fmt.Sprintf("the target %q is not a path inside the service", v.Target), `write an absolute path below "/"`)
+	}
+
+	for k := range s.t.known(key+".x-incus-compose", v.Extensions[extCompose], "seed") {
+		s.t.warnAt(at, key, "x-incus-compose."+k+" is ignored: the directory is mounted as it is")
+	}
+
+	switch v.Type {
+	case types.VolumeTypeBind:
+		m.Create = v.Bind != nil && bool(v.Bind.CreateHostPath)
+		m.NoShift = m.Config["security.shifted"] == "false"
+		if !strings.HasPrefix(v.Source, "/") {
+			s.t.refuseAt(at, key, fmt.Sprintf("the source %q is not a path of the host", v.Source), `begin it with "/" or "./"`)
+		}
+	case types.VolumeTypeTmpfs:
+		if v.Tmpfs != nil {
+			m.Size = int64(v.Tmpfs.Size)
+			m.Mode = octal(v.Tmpfs.Mode)
+		}
+	case types.VolumeTypeVolume:
+		s.volumeMount(at, &m, v)
+	default:
+		s.t.refuseAt(at, key, fmt.Sprintf("mounts of type %q do not exist here", v.Type), "use volume, bind or tmpfs")
+	}
+
+	s.out.Mounts = append(s.out.Mounts, m)
+}
+
+func (s *service) volumeMount(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
+	if v.Volume == nil || v.Volume.Subpath == "" {
+		return
+	}
+
+	m.Subpath = path.Clean(v.Volume.Subpath)
+	if strings.HasPrefix(m.Subpath, "/") || m.Subpath == ".." || strings.HasPrefix(m.Subpath, "../") {
+		s.t.refuseAt(at, s.key+".volumes", fmt.Sprintf("the subpath %q leaves the volume", v.Volume.Subpath), "write a path relative to the volume")
+	}
+}
+
+// octal writes a mode; 0 means that none was given.
+func octal(mode uint32) string {
+	if mode == 0 {
+		return ""
+	}
+
+	return strconv.FormatUint(uint64(mode), 8)
+}
+
+// tmpfs translates the short list, "/path" or "/path:size=64m,mode=1777".
+func (s *service) tmpfs() {
+	for _, entry := range s.in.Tmpfs {
+		target, options, _ := strings.Cut(entry, ":")
+		at := s.t.index.item(s.key+".tmpfs", func(v any) bool { return asString(v) == entry })
+		m := plan.Mount{Type: plan.MountTmpfs, Target: path.Clean(target), At: at}
+		if !strings.HasPrefix(target, "/") || m.Target == "/" {
+			s.t.refuseAt(at, s.key+".tmpfs", fmt.Sprintf("%q is not a path inside the service", target), `write an absolute path below "/"`)
+		}
+
+		for opt := range strings.SplitSeq(options, ",") {
+			s.tmpfsOption(at, &m, opt)
+		}
+
+		s.out.Mounts = append(s.out.Mounts, m)
+	}
+}
+
+func (s *service) tmpfsOption(at plan.Place, m *plan.Mount, opt string) {
+	name, value, _ := strings.Cut(opt, "=")
+	var err error
+	switch name {
+	case "", "rw":
+	case "ro":
+		m.ReadOnly = true
+	case "size":
+		var size types.UnitBytes
+		err = size.DecodeMapstructure(value)
+		m.Size = int64(size)
+	case "mode":
+		_, err = strconv.ParseUint(value, 8, 16)
+		m.Mode = strings.TrimLeft(value, "0")
+	default:
+		s.t.warnAt(at, s.key+".tmpfs", fmt.Sprintf("the option %s is not supported: size and mode are", opt))
+	}
+
+	if err != nil || m.Size < 0 {
+		s.t.refuseAt(at, s.key+".tmpfs", fmt.Sprintf("%q is not a valid option", opt), `write "size=64m" or "mode=1777"`)
+	}
+}
+
+// shmSize sets the size of /dev/shm, unless something is mounted there.
+func (s *service) shmSize() {
+	size := int64(s.in.ShmSize)
+	if size == 0 {
+		return
+	}
+
+	if size < 0 {
+		s.refuse("shm_size", "is negative", `write a number and a unit, "64m"`)
+	}
+
+	for _, m := range s.out.Mounts {
+		if m.Target == "/dev/shm" {
+			s.refuse("shm_size", "/dev/shm is mounted by volumes or tmpfs, too", "keep one of the two")
+			return
+		}
+	}
+
+	s.out.Mounts = append(s.out.Mounts, plan.Mount{Type: plan.MountTmpfs, Target: "/dev/shm", Size: size, Mode: "1777", At: s.place("shm_size")})
+}

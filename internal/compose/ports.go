@@ -1,0 +1,187 @@
+package compose
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+const maxRange = 1000 // ports of one entry: each becomes a listener
+
+// ports translates the published ports.
+func (s *service) ports() {
+	places := s.t.portPlaces(s.key + ".ports")
+	for _, c := range s.in.Ports {
+		at, ok := places[portSign(c)]
+		if !ok {
+			at = s.place("ports")
+		}
+
+		s.port(at, c)
+	}
+}
+
+func (s *service) port(at plan.Place, c types.ServicePortConfig) {
+	key := s.key + ".ports"
+	for k := range s.t.known(key+".x-incus-compose", c.Extensions[extCompose], "nat") {
+		s.t.warnAt(at, key, "x-incus-compose."+k+" is ignored: the agent uses NAT where it can")
+	}
+
+	if c.Target < 1 || c.Target > 65535 {
+		s.t.refuseAt(at, key, fmt.Sprintf("%d is not a port", c.Target), "write a number from 1 to 65535")
+		return
+	}
+
+	if c.Published == "" {
+		s.t.warnAt(at, key, fmt.Sprintf(`port %d is not published: write "8080:%d" to reach it from outside; services reach it without`, c.Target, c.Target))
+		return
+	}
+
+	p := plan.Port{Target: uint16(c.Target), Protocol: c.Protocol, At: at}
+	if c.Protocol != "tcp" && c.Protocol != "udp" {
+		s.t.refuseAt(at, key, fmt.Sprintf("the protocol %q cannot be published", c.Protocol), "use tcp or udp")
+		return
+	}
+
+	var ok bool
+	p.Published, p.PublishedEnd, ok = portRange(c.Published)
+	if !ok {
+		s.t.refuseAt(at, key, fmt.Sprintf("%q is not a port of the host", c.Published), `write a number from 1 to 65535, or a range "8080-8089"`)
+		return
+	}
+
+	if c.HostIP != "" {
+		ip, err := netip.ParseAddr(c.HostIP)
+		if err != nil {
+			s.t.refuseAt(at, key, fmt.Sprintf("%q is not an address", c.HostIP), "write an address of the host, or leave it out")
+			return
+		}
+
+		if ip != netip.IPv4Unspecified() {
+			p.HostIP = ip
+		}
+	}
+
+	if count := int(p.PublishedEnd) - int(p.Published) + 1; s.in.GetScale() > count {
+		s.t.refuseAt(at, key, fmt.Sprintf("%d replicas cannot share port %s of the host", s.in.GetScale(), c.Published),
+			fmt.Sprintf(`give a range: "%d-%d:%d"`, p.Published, int(p.Published)+s.in.GetScale()-1, p.Target))
+	}
+
+	s.out.Ports = append(s.out.Ports, p)
+}
+
+// portRange parses "8080" or "8080-8089".
+func portRange(text string) (first, last uint16, ok bool) {
+	a, b, ranged := strings.Cut(text, "-")
+	if !ranged {
+		b = a
+	}
+
+	x, errA := strconv.ParseUint(a, 10, 16)
+	y, errB := strconv.ParseUint(b, 10, 16)
+
+	return uint16(x), uint16(y), errA == nil && errB == nil && x > 0 && y >= x
+}
+
+// portSign tells ports of a service apart.
+func portSign(c types.ServicePortConfig) string {
+	return fmt.Sprintf("%s|%s|%d|%s", c.HostIP, c.Published, c.Target, c.Protocol)
+}
+
+// portPlaces finds the line of each port.
+func (t *translation) portPlaces(list string) map[string]plan.Place {
+	places := map[string]plan.Place{}
+	for v, at := range t.index.items(list) {
+		for _, c := range portsOf(v) {
+			_, known := places[portSign(c)]
+			if !known {
+				places[portSign(c)] = at
+			}
+		}
+	}
+
+	return places
+}
+
+// portsOf are the ports of one entry in either form.
+func portsOf(v any) []types.ServicePortConfig {
+	m := asMap(v)
+	if m == nil {
+		ports, err := types.ParsePortConfig(asString(v))
+		if err != nil {
+			return nil
+		}
+
+		return ports
+	}
+
+	target, err := strconv.ParseUint(asString(m["target"]), 10, 16)
+	if err != nil {
+		return nil
+	}
+
+	c := types.ServicePortConfig{HostIP: asString(m["host_ip"]), Published: asString(m["published"]), Target: uint32(target), Protocol: asString(m["protocol"])}
+	if c.Protocol == "" {
+		c.Protocol = "tcp"
+	}
+
+	return []types.ServicePortConfig{c}
+}
+
+// checkPort refuses an entry compose-go would choke on, or refuse without a line.
+func checkPort(v any) (text, hint string) {
+	s := asString(v)
+	if asMap(v) != nil || s == "" {
+		return "", ""
+	}
+
+	for _, part := range strings.Split(strings.TrimSuffix(strings.TrimSuffix(s, "/tcp"), "/udp"), ":") {
+		a, b, ranged := strings.Cut(part, "-")
+		x, errA := strconv.Atoi(a)
+		y, errB := strconv.Atoi(b)
+		if ranged && errA == nil && errB == nil && y-x >= maxRange {
+			return fmt.Sprintf("%q is a range of %d ports", s, y-x+1), fmt.Sprintf("publish at most %d ports in one entry", maxRange)
+		}
+	}
+
+	_, err := types.ParsePortConfig(s)
+	if err != nil {
+		return fmt.Sprintf("%q is not a port: %v", s, err), `write "8080:80", "8080:80/udp" or "127.0.0.1:8080:80"`
+	}
+
+	return "", ""
+}
+
+// precheck looks at every list of ports before compose-go expands the ranges.
+func (l *load) precheck() {
+	seen := map[*source]bool{}
+	check := func(s *source) {
+		if seen[s] {
+			return
+		}
+
+		seen[s] = true
+		for name := range asMap(s.value("services")) {
+			list := "services." + name + ".ports"
+			for i, v := range asList(s.value(list)) {
+				key := join(list, strconv.Itoa(i))
+				text, hint := checkPort(v)
+				if text != "" {
+					l.problems = append(l.problems, Problem{File: s.path, Line: s.lines[key], Key: list, Text: text, Hint: hint})
+				}
+			}
+		}
+	}
+	for _, s := range l.index.sources {
+		check(s)
+	}
+
+	for _, b := range l.index.bases {
+		check(b.source)
+	}
+}
