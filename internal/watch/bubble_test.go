@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -19,14 +20,17 @@ import (
 type fakeNotifier struct {
 	hints   chan Hint
 	dirs    []string
-	err     error
 	changes bool
+	full    atomic.Bool // the user's watches are exhausted
 }
 
 func (n *fakeNotifier) Watch(dirs []string) (bool, error) {
 	added := n.changes && !slices.Equal(dirs, n.dirs)
 	n.dirs = dirs
-	return added, n.err
+	if n.full.Load() {
+		return added, syscall.ENOSPC
+	}
+	return added, nil
 }
 func (n *fakeNotifier) Hints() <-chan Hint { return n.hints }
 func (n *fakeNotifier) Close() error       { return nil }
@@ -38,6 +42,7 @@ type world struct {
 	*Watcher
 	dir      string
 	notifier *fakeNotifier
+	news     chan Snapshot
 	snaps    []Snapshot // since the last look
 	last     Snapshot
 }
@@ -63,7 +68,7 @@ func bubble(t *testing.T, files map[string]string, f func(*world)) {
 func bubbleWith(t *testing.T, o Options, files map[string]string, f func(*world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, dir: o.Dirs[0], notifier: &fakeNotifier{hints: make(chan Hint)}}
+		w := &world{T: t, dir: o.Dirs[0], news: make(chan Snapshot, 1000), notifier: &fakeNotifier{hints: make(chan Hint)}}
 		if o.Notify == nil {
 			o.Notify = func() (Notifier, error) { return w.notifier, nil }
 		}
@@ -73,8 +78,8 @@ func bubbleWith(t *testing.T, o Options, files map[string]string, f func(*world)
 		w.Watcher = New(o)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- w.Watcher.Run(ctx, func(s Snapshot) { w.snaps, w.last = append(w.snaps, s), s }) }()
-		synctest.Wait()
+		go func() { ended <- w.Watcher.Run(ctx, func(s Snapshot) { w.news <- s }) }()
+		w.pass(0)
 		f(w)
 		cancel()
 		err := <-ended
@@ -121,10 +126,19 @@ func (w *world) wrote(name string)   { w.notifier.hints <- Hint{Path: w.path(nam
 func (w *world) pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+	w.collect()
+}
+
+func (w *world) collect() {
+	for len(w.news) > 0 {
+		w.last = <-w.news
+		w.snaps = append(w.snaps, w.last)
+	}
 }
 
 // seen returns the snapshots since the last call, as text.
 func (w *world) seen() []string {
+	w.collect()
 	var out []string
 	for _, s := range w.snaps {
 		out = append(out, sketch(s))
@@ -495,13 +509,13 @@ func TestRescanIsJittered(t *testing.T) {
 }
 
 func TestW36WithoutInotifyItPollsAndWarnsOnce(t *testing.T) {
-	fail := true
-	opened := 0
-	var log strings.Builder
+	var works atomic.Bool
+	var opened atomic.Int32
+	var log journal
 	good := &fakeNotifier{}
-	o := Options{Dirs: []string{newDir(t)}, Log: textLog(&log), Notify: func() (Notifier, error) {
-		opened++
-		if fail {
+	o := Options{Dirs: []string{newDir(t)}, Log: log.logger(), Notify: func() (Notifier, error) {
+		opened.Add(1)
+		if !works.Load() {
 			return nil, syscall.EMFILE
 		}
 		good.hints = make(chan Hint)
@@ -514,12 +528,12 @@ func TestW36WithoutInotifyItPollsAndWarnsOnce(t *testing.T) {
 		w.pass(17 * time.Second)
 		w.expect("+blog")
 		w.pass(10 * time.Minute)
-		if opened < 2 || opened > 3 || strings.Count(log.String(), "level=WARN") != 1 {
-			t.Errorf("%d attempts in 10 min, log:\n%s", opened, &log)
+		if n := opened.Load(); n < 2 || n > 3 || log.count("level=WARN") != 1 {
+			t.Errorf("%d attempts in 10 min, log:\n%s", opened.Load(), &log)
 		}
-		fail = false
+		works.Store(true)
 		w.pass(6 * time.Minute)
-		if !strings.Contains(log.String(), "notifications work again") {
+		if log.count("notifications work again") != 1 {
 			t.Errorf("log:\n%s", &log)
 		}
 		w.put("blog.yaml", "c")
@@ -530,26 +544,26 @@ func TestW36WithoutInotifyItPollsAndWarnsOnce(t *testing.T) {
 }
 
 func TestW36ExhaustedWatchesArePolledToo(t *testing.T) {
-	var log strings.Builder
-	o := Options{Dirs: []string{newDir(t)}, Log: textLog(&log)}
+	var log journal
+	o := Options{Dirs: []string{newDir(t)}, Log: log.logger()}
 	bubbleWith(t, o, map[string]string{"blog.yaml": "a"}, func(w *world) {
 		w.expect("+blog")
-		w.notifier.err = syscall.ENOSPC
+		w.notifier.full.Store(true)
 		w.pass(67 * time.Second)
 		w.put("blog.yaml", "b")
 		w.pass(17 * time.Second)
 		w.expect("+blog")
-		w.notifier.err = nil
+		w.notifier.full.Store(false)
 		w.pass(6 * time.Minute)
-		if strings.Count(log.String(), "level=WARN") != 1 || strings.Count(log.String(), "work again") != 1 {
+		if log.count("level=WARN") != 1 || log.count("work again") != 1 {
 			t.Errorf("log:\n%s", &log)
 		}
 	})
 }
 
 func TestANotifierThatEndsIsReplaced(t *testing.T) {
-	var log strings.Builder
-	o := Options{Dirs: []string{newDir(t)}, Log: textLog(&log)}
+	var log journal
+	o := Options{Dirs: []string{newDir(t)}, Log: log.logger()}
 	bubbleWith(t, o, map[string]string{"blog.yaml": "a"}, func(w *world) {
 		w.expect("+blog")
 		w.put("blog.yaml", "b")
@@ -598,7 +612,7 @@ func TestAHangingDirectoryIsReportedAndTheLoopGoesOn(t *testing.T) {
 			t.Errorf("the last beat is %v old", age)
 		}
 		close(answer)
-		synctest.Wait()
+		w.pass(0)
 		w.expect("")
 	})
 }
