@@ -1,13 +1,14 @@
 # shellcheck shell=bash
 # A lab as processes: boot, reboot, removal. Sourced by lab.
 #
-# $LAB_STATE/NAME/ holds root/ (its root filesystem), console.log and cgroup (the path of its control group on this machine).
+# $LAB_STATE/NAME/ holds root/ (its root filesystem) and console.log.
 # Everything it runs is below that control group and in one process id namespace; its mounts are in one mount
 # namespace. So ending the namespace's first process ends them all, and nothing else on this machine knows of them.
 
-lab_dir() { echo "$LAB_STATE/$1"; }
+# The name was checked by main; an empty one here would mean all labs.
+lab_dir() { echo "$LAB_STATE/${1:?}"; }
 
-lab_cgroup() { cat "$(lab_dir "$1")/cgroup" 2>/dev/null; }
+lab_cgroup() { echo "$(cgroup2_mount)/ic-agent-lab-${1:?}"; }
 
 # box_pid NAME: its systemd's process id; fails when there is none.
 box_pid() {
@@ -61,18 +62,18 @@ box_unpack() {
 
 # box_start: the supervisor, in a session and control group of its own, with no tie to this terminal.
 box_start() {
-	local name=$1 dir group mount
+	local name=$1 dir group
 	dir=$(lab_dir "$name")
-	mount=$(cgroup2_mount)
-	group=$mount/ic-agent-lab-$name
+	group=$(lab_cgroup "$name")
 	mkdir -p "$group/init.scope"
-	echo "$group" >"$dir/cgroup"
-	box_delegate "$mount" "$group"
+	box_delegate "$(cgroup2_mount)"
 	(
 		exec {LOCK_FD}>&-
-		# The namespace's root must be the lab's group, so the supervisor begins there and moves below it.
+		# The namespace's root must be the lab's group, and the group itself empty of processes.
 		echo "$BASHPID" >"$group/cgroup.procs"
-		exec setsid unshare --mount --net --cgroup --pid --ipc --fork --mount-proc --propagation slave \
+		# shellcheck disable=SC2016 # expanded by the inner shell
+		exec setsid unshare --cgroup sh -c 'echo $$ >"$0" && exec "$@"' "$group/init.scope/cgroup.procs" \
+			unshare --mount --net --pid --ipc --fork --mount-proc --propagation slave \
 			bash "$LAB_HOME/lib/supervisor.sh" "$name" "$dir" </dev/null >>"$dir/console.log" 2>&1
 	) &
 	disown $!
@@ -143,9 +144,9 @@ lab_down() { with_lock "name-$1" box_remove "$1"; }
 box_remove() {
 	local name=$1 dir group
 	dir=$(lab_dir "$name")
-	[ -d "$dir" ] || return 0
-	group=$(lab_cgroup "$name") || group=$(cgroup2_mount)/ic-agent-lab-$name
+	group=$(lab_cgroup "$name")
 	[ ! -d "$group" ] || box_kill "$name" "$group"
+	[ -d "$dir" ] || return 0
 	box_detach "$dir"
 	rm -rf --one-file-system "$dir"
 }
@@ -171,13 +172,13 @@ cgroup_remove() {
 	[ ! -d "$1" ]
 }
 
-# box_detach frees what a lab's files can still be held by: loop devices and, after a crash, mounts.
+# box_detach frees what can still hold a lab's files: loop devices and, after a crash, mounts.
 box_detach() {
-	local loop mounts
-	for loop in /sys/block/loop*/loop/backing_file; do
-		[ -e "$loop" ] || continue
-		case $(cat "$loop") in "$1"/*) losetup -d "/dev/$(basename "${loop%/loop/backing_file}")" ;; esac
-	done
+	local loop inode mounts
+	# The paths of backing files are the lab's, not this machine's; their inodes are ours.
+	while read -r loop inode; do
+		[ -z "$(find "$1" -xdev -inum "$inode" -print -quit)" ] || losetup -d "$loop"
+	done < <(losetup --list --noheadings --output NAME,BACK-INO)
 	mounts=$(awk -v d="$1/" 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
 	[ -z "$mounts" ] || xargs -d '\n' umount -l <<<"$mounts"
 }

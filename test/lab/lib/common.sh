@@ -8,17 +8,10 @@ die() {
 	exit 1
 }
 
-# name_of [NAME]: the name, checked; "lab" when none was given.
-name_of() {
-	[ $# -le 1 ] || die "one name expected, got: $*"
-	check_name "${1:-lab}"
-	echo "${1:-lab}"
-}
-
 # Names become directories, control groups and host names.
 check_name() {
 	[[ $1 =~ ^[a-z0-9][a-z0-9-]{0,31}$ ]] ||
-		die "'$1' is no name for a lab: lower case letters, digits and '-', at most 32"
+		die "'$1' is no name for a lab: 1 to 32 lower case letters, digits and '-'"
 }
 
 now_ms() {

@@ -1,12 +1,11 @@
 #!/bin/bash
 # supervisor.sh NAME DIR: boots the lab in DIR/root, and again when it reboots. Started by box_start as the first process of
-# new mount, network, control group and process id namespaces; when it ends, the kernel ends all that is in them.
+# new mount, network and process id namespaces, in the group init.scope of a new control group namespace; when it ends, the kernel ends all that is in them.
 set -euo pipefail
 
 prepare() {
 	umount -R /sys/fs/cgroup
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
-	echo $$ >/sys/fs/cgroup/init.scope/cgroup.procs
 	for controller in cpu memory pids io cpuset; do
 		echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control || true
 	done 2>/dev/null

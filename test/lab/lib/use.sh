@@ -3,9 +3,8 @@
 
 # lab_run NAME -- CMD...
 lab_run() {
-	local name=${1:-}
+	local name=$1
 	[ $# -ge 3 ] && [ "$2" = -- ] || die "usage: lab run NAME -- CMD..."
-	check_name "$name"
 	shift 2
 	box_exec "$name" "$@"
 }
@@ -18,7 +17,6 @@ lab_shell() {
 # lab_put NAME SRC DST: a file is replaced in one rename and keeps its mode; a directory's content goes into DST.
 lab_put() {
 	[ $# = 3 ] || die "usage: lab put NAME SRC DST"
-	check_name "$1"
 	[ -e "$2" ] || die "$2: no such file or directory"
 	if [ -d "$2" ]; then
 		# shellcheck disable=SC2016 # expanded inside
