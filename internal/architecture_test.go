@@ -50,7 +50,10 @@ var ownImports = map[string]struct {
 		"internal/image", "internal/image/imagetest", "internal/incus", "internal/incus/incustest", "internal/state",
 		"internal/watch",
 	}, "the composition root wires everything but the command line"},
-	"cmd/ic-agent": {[]string{"internal/agent", "internal/cli"}, "a command turns flags into a config and calls Run"},
+	"cmd/ic-agent": {
+		[]string{"internal/agent", "internal/cli", "internal/compose", "internal/state"},
+		"a command turns flags into a config and calls Run, or is one of the children that parse and check",
+	},
 	"cmd/ic-healthd": {
 		[]string{"internal/health", "internal/incus", "internal/cli"},
 		"a command turns flags into a config and calls Run",
@@ -114,6 +117,7 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{"a name that only begins alike", pkg{own("internal/agent"), []string{"github.com/miekg/dnsutils"}, false}, ""},
 		{"a test library in a binary", pkg{own("internal/agent"), []string{"testing"}, false}, "internal/agent imports testing"},
 		{"a package without a row", pkg{own("internal/misc"), nil, false}, "internal/misc has no row"},
+		{"a command without a row", pkg{own("cmd/trial"), []string{own("internal/agent")}, false}, "cmd/trial has no row"},
 		{"scenarios import anything but the agent", pkg{own("test/e2e"), []string{own("internal/incus"), own("internal/agent")}, false}, "test/e2e imports internal/agent"},
 		{"other people's packages", pkg{"github.com/other/thing", []string{"os", "github.com/miekg/dns"}, false}, ""},
 	} {
@@ -138,7 +142,7 @@ func violations(pkgs []pkg) []string {
 			continue
 		}
 		_, known := ownImports[name]
-		if strings.HasPrefix(name, "internal/") && !known {
+		if production(name) && !known {
 			out = append(out, fmt.Sprintf("%s has no row in ownImports: say who it may import, there and in ARCHITECTURE.md", name))
 		}
 		for _, imp := range p.Imports {
@@ -160,9 +164,8 @@ func forbidden(name, imp string) string {
 	if slices.Contains(cores, name) && slices.Contains(impure, imp) {
 		return "a core decides, it does not look: no I/O, clock, logger, randomness or lock"
 	}
-	production := strings.HasPrefix(name, "internal/") || strings.HasPrefix(name, "cmd/")
 	for _, rule := range onlyHere {
-		if production && within(imp, rule.library) && !slices.Contains(rule.may, name) {
+		if production(name) && within(imp, rule.library) && !slices.Contains(rule.may, name) {
 			return fmt.Sprintf("%s (only %s may)", rule.why, strings.Join(append(rule.may, "tests"), ", "))
 		}
 	}
@@ -175,10 +178,15 @@ func forbiddenOwn(name, own string) string {
 	if known && !slices.Contains(rule.may, own) {
 		return rule.why
 	}
-	if !known && (own == "internal/agent" || own == "internal/cli") {
+	if !production(name) && (own == "internal/agent" || own == "internal/cli") {
 		return "only cmd imports it: everything else uses the binary or the API"
 	}
 	return ""
+}
+
+// production tells whether the package is part of the programs; the others are scenarios and benchmarks.
+func production(name string) bool {
+	return strings.HasPrefix(name, "internal/") || strings.HasPrefix(name, "cmd/")
 }
 
 // within tells whether the import path is the module or a package of it, whatever its major version.
