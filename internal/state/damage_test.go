@@ -22,10 +22,7 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-const (
-	damages = 2000
-	page    = 4096
-)
+const page = 4096
 
 // damaged returns a copy of a ledger file with the i-th damage done to it.
 func damaged(pristine []byte, i int) []byte {
