@@ -121,7 +121,7 @@ func (d *differ) pull(w DesiredInstance) {
 
 	d.step(id, PullImage{
 		Server: w.Image.Server, Alias: w.Image.Alias, Ref: w.Image.Ref, Want: w.Image.Fingerprint,
-	}, "not on this host")
+	}, "not on this host", d.projectID())
 }
 
 func (d *differ) create(w DesiredInstance) {

@@ -214,9 +214,9 @@ func TestPlanNewStack(t *testing.T) {
 [1] create project/blog: new stack blog
 [2] create network/blog-default: new network default 10.201.0.1/24
 [3 after 1] create volume/default/vol-data: new volume data
-[4] pull image/docker.io/library/postgres:16: not on this host
+[4 after 1] pull image/docker.io/library/postgres:16: not on this host
 [5 after 1,2,3,4] create and start instance/db-1: new instance of service db
-[6] pull image/docker.io/library/nginx:1.27: not on this host
+[6 after 1] pull image/docker.io/library/nginx:1.27: not on this host
 [7 after 1,2,6] create instance/web-1: new instance of service web
 [8 after 5,7] start instance/web-1: new instance
 [9 after 8] update instance/web-1: published on loopback
