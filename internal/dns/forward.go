@@ -14,16 +14,19 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// The times of a forward. A client of glibc gives up after 5 s, so we answer before that, even if it is to say
-// that nobody answered us.
-const (
-	// patience is how long the only question under way may stay unanswered before the next server is asked.
-	patience = time.Second
+// times are the waiting times of a forward.
+type times struct {
+	// patience is how long the newest question under way may stay unanswered before the next server is asked.
+	patience time.Duration
 	// budget is how long a forward takes at most.
-	budget = 3800 * time.Millisecond
+	budget time.Duration
 	// recheck is how often a server that is down is asked out of turn, while there is anything to ask.
-	recheck = 2 * time.Second
-)
+	recheck time.Duration
+}
+
+// usualTimes fit the clients: glibc gives up after 5 s, so it has an answer before that, even if the answer is
+// that nobody answered us.
+var usualTimes = times{patience: time.Second, budget: 3800 * time.Millisecond, recheck: 2 * time.Second}
 
 var (
 	errNoUpstream = errors.New("the host has no name server to ask")
@@ -36,6 +39,7 @@ type forwarder struct {
 	upstreams atomic.Pointer[[]*upstream]
 	flights   singleflight.Group
 	gate      *gate
+	times     times
 }
 
 // use replaces the servers; what is known about those that stay is kept.
@@ -87,14 +91,14 @@ func (f *forwarder) race(ctx context.Context, w want) (reply, error) {
 	if len(servers) == 0 {
 		return reply{}, errNoUpstream
 	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := context.WithTimeout(ctx, f.times.budget)
 	defer cancel()
 	for _, u := range servers {
 		if u.down.Load() {
 			f.check(ctx, u)
 		}
 	}
-	most := len(servers) + int(budget/patience)
+	most := len(servers) + int(f.times.budget/f.times.patience)
 	outcomes := make(chan outcome, most)
 	asked, pending := 0, 0
 	next := func() {
@@ -107,7 +111,7 @@ func (f *forwarder) race(ctx context.Context, w want) (reply, error) {
 		}()
 	}
 	next()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(f.times.patience)
 	defer timer.Stop()
 	var poor *reply
 	for {
@@ -125,7 +129,7 @@ func (f *forwarder) race(ctx context.Context, w want) (reply, error) {
 			}
 			if asked < len(servers) {
 				next()
-				timer.Reset(patience)
+				timer.Reset(f.times.patience)
 			}
 			if pending == 0 {
 				return verdict(poor)
@@ -134,7 +138,7 @@ func (f *forwarder) race(ctx context.Context, w want) (reply, error) {
 			f.markDown(ctx, servers[(asked-1)%len(servers)])
 			if asked < most {
 				next()
-				timer.Reset(patience)
+				timer.Reset(f.times.patience)
 			}
 		case <-ctx.Done():
 			return verdict(poor)
@@ -193,12 +197,12 @@ func (f *forwarder) markUp(u *upstream) {
 // once. Nothing is checked but on the way of a forward: an idle host sends nothing.
 func (f *forwarder) check(ctx context.Context, u *upstream) {
 	last, now := u.probed.Load(), time.Now().UnixNano()
-	if now-last < int64(recheck) || !u.probed.CompareAndSwap(last, now) {
+	if now-last < int64(f.times.recheck) || !u.probed.CompareAndSwap(last, now) {
 		return
 	}
 	root := want{question: Question{Name: ".", Type: miekg.TypeNS, Class: miekg.ClassINET}, flags: flagRD}
 	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.times.patience)
 		defer cancel()
 		_, err := u.ask(ctx, root)
 		switch {

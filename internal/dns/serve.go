@@ -166,30 +166,37 @@ func probe(ctx context.Context, at netip.AddrPort) error {
 		return err
 	}
 	defer conn.Close()
-	question := want{question: Question{Name: ".", Type: miekg.TypeSOA, Class: miekg.ClassCHAOS}}
-	buf := make([]byte, minPayload)
 	for ctx.Err() == nil {
-		msg, err := question.message(false)
-		if err != nil {
-			return err
-		}
-		err = conn.SetDeadline(deadline(ctx, probeEvery))
-		if err != nil {
-			return err
-		}
-		_, err = conn.Write(msg)
-		if err != nil {
-			return err
-		}
-		n, err := conn.Read(buf)
-		if err == nil && answers(msg, buf[:n]) == same {
-			return nil
-		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err := probeOnce(conn, deadline(ctx, probeEvery))
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// probeOnce asks something that is refused without a look at the zone, and waits for that.
+func probeOnce(conn *net.UDPConn, until time.Time) error {
+	question := want{question: Question{Name: ".", Type: miekg.TypeSOA, Class: miekg.ClassCHAOS}}
+	msg, err := question.message(false)
+	if err != nil {
+		return err
+	}
+	err = conn.SetDeadline(until)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(msg)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, minPayload)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil || answers(msg, buf[:n]) == same {
+			return err
+		}
+	}
 }
 
 // deadline is the end of a wait that ctx may end sooner.

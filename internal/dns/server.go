@@ -68,7 +68,7 @@ func New(o Options) *Server {
 		log: o.Log, options: o, conns: newGate(maxConns, maxConnsEach),
 		woken: make(chan struct{}, 1), host: o.Upstreams,
 	}
-	s.forward.log = o.Log
+	s.forward.log, s.forward.times = o.Log, usualTimes
 	s.forward.gate = newGate(maxForwards, maxForwardsEach)
 	s.useUpstreams()
 	return s

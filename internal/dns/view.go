@@ -32,15 +32,12 @@ func (z *Zone) View(local, src netip.Addr) View {
 	if z == nil {
 		return View{refused: "the agent does not know its networks yet"}
 	}
-	n := z.gateways[local]
-	if n == nil {
-		n = z.networkOf(src)
-	}
+	at, of := z.gateways[local], z.networkOf(src)
 	switch {
-	case n != nil && n.holds(src) && z.gateways[src] == nil:
-		return z.clientView(n, src)
-	case src.IsLoopback(), src == local, z.gateways[src] != nil:
+	case src == local, z.gateways[src] != nil, of == nil && src.IsLoopback():
 		return View{known: true, host: true}
+	case of != nil && (at == nil || at == of):
+		return z.clientView(of, src)
 	}
 	return View{refused: fmt.Sprintf("%s is on no network served at %s", src, local)}
 }
