@@ -113,8 +113,9 @@ func unknown(x *index, parent, key string) []Problem {
 
 			above, word := cutLast(path)
 			kind := parts[0]
+			_, real := s.nodes[above] // not half of a name with dots
 			if len(parts) == 1 {
-				kind = ""
+				kind, real = "", true
 			}
 
 			if known[kind] == nil {
@@ -122,7 +123,7 @@ func unknown(x *index, parent, key string) []Problem {
 			}
 
 			free := kind == "secrets" || kind == "models" || kind == "include" || kind == "jobs"
-			if !free && !strings.HasPrefix(word, "x-") && !slices.Contains(known[kind], word) {
+			if real && !free && !strings.HasPrefix(word, "x-") && !slices.Contains(known[kind], word) {
 				problems = append(problems, unknownKey(x, above, word))
 			}
 		}

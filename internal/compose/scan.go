@@ -19,6 +19,7 @@ const (
 	maxDepth    = 64     // mappings and lists inside each other, flow and block
 	maxAliases  = 100    // aliases followed, each time they are met
 	maxNodes    = 50_000 // YAML nodes, aliases followed
+	maxServices = 1000   // services of one file
 	maxNesting  = 16     // "${A:-${B:-…}}"
 	maxVariable = 1000   // variables in one value
 )
@@ -29,8 +30,8 @@ var coreTags = map[string]bool{
 	"!!seq": true, "!!merge": true, "!!timestamp": true, "!!binary": true, "!reset": true, "!override": true,
 }
 
-// Prescan parses the documents of a file into nodes, refusing whatever a later parser could choke on. A file
-// without content gives neither nodes nor problems.
+// Prescan parses the documents of a file into nodes, or refuses it when a later parser could choke on it. A
+// file without content gives neither nodes nor problems.
 func Prescan(file string, content []byte) ([]*yaml.Node, []Problem) {
 	problem := checkBytes(content)
 	if problem != nil {
@@ -49,8 +50,12 @@ func Prescan(file string, content []byte) ([]*yaml.Node, []Problem) {
 	for {
 		doc := &yaml.Node{}
 		err = loader.Load(doc)
+		if errors.Is(err, io.EOF) && len(s.problems) > 0 {
+			return nil, s.problems
+		}
+
 		if errors.Is(err, io.EOF) {
-			return docs, s.problems
+			return docs, nil
 		}
 
 		if err != nil {
@@ -118,6 +123,12 @@ func (s *scanner) document(docs []*yaml.Node, doc *yaml.Node) []*yaml.Node {
 	}
 
 	s.walk(top)
+	for key, value := range pairs(top) {
+		count := len(deref(value).Content) / 2
+		if key.Value == "services" && count > maxServices {
+			s.refuse(key, fmt.Sprintf("%d services; a file may have %d", count, maxServices), "split the stack into several stacks")
+		}
+	}
 
 	return append(docs, top)
 }
