@@ -1,0 +1,225 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	maxBody = 1 << 20
+	// goodbye is how long requests under way have when the server stops.
+	goodbye = time.Second
+)
+
+// Backend is the agent behind the API. An *Error chooses its kind; any other error is Internal.
+type Backend interface {
+	// Status tells what is known, without asking anybody.
+	Status(ctx context.Context) (Status, error)
+	// Plan tells what is left to do, for one stack or, when its name is empty, for each.
+	Plan(ctx context.Context, stack string) ([]PlanReply, error)
+	// Reload looks at the directories now. With wait it returns when each changed file was accepted or
+	// refused, else at once.
+	Reload(ctx context.Context, wait bool) (ReloadReply, error)
+	// ConfirmRemoval lets stacks go that were held because too many vanished at once; none means all. It
+	// returns those that went.
+	ConfirmRemoval(ctx context.Context, stacks []string) ([]string, error)
+}
+
+// Server serves the API.
+type Server struct {
+	backend Backend
+	log     *slog.Logger
+	mux     *http.ServeMux
+	limits  limits
+}
+
+// limits bound what callers can take.
+type limits struct {
+	// header is for reading a request's header, body for the rest of it, idle for the next request.
+	header, body, idle time.Duration
+	// quick and slow are for answering: slow where Incus, registries or the parser are waited for.
+	quick, slow time.Duration
+	// conns is how many connections are served at once; more wait.
+	conns int
+}
+
+// NewServer makes a server of a backend.
+func NewServer(b Backend, log *slog.Logger) *Server {
+	return newServer(b, log, limits{
+		header: 5 * time.Second, body: 10 * time.Second, idle: 5 * time.Second,
+		quick: 10 * time.Second, slow: 10 * time.Minute, conns: 64,
+	})
+}
+
+func newServer(b Backend, log *slog.Logger, lim limits) *Server {
+	s := &Server{backend: b, log: log, mux: http.NewServeMux(), limits: lim}
+	s.mux.HandleFunc("GET /v1/status", s.answer(s.limits.quick, s.status))
+	s.mux.HandleFunc("GET /v1/plan", s.answer(s.limits.slow, s.plan))
+	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
+	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, &Error{NotFound, "the API has no " + r.Method + " " + r.URL.Path, "is this program as old as the agent?"})
+	})
+	return s
+}
+
+// Metrics adds /metrics. Call it before Serve.
+func (s *Server) Metrics(g prometheus.Gatherer) {
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
+}
+
+// Serve answers on l until ctx ends, then lets requests under way end for a second, closes l, and returns nil.
+// Any other end is an error.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           s.guard(rulesFor(l.Addr().String())),
+		ReadHeaderTimeout: s.limits.header,
+		ReadTimeout:       s.limits.body,
+		WriteTimeout:      s.limits.quick,
+		IdleTimeout:       s.limits.idle,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withPeer,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+		defer cancel()
+		err := srv.Shutdown(grace)
+		if err != nil {
+			_ = srv.Close()
+		}
+	})
+	err := srv.Serve(limit(l, s.limits.conns))
+	if !stop() {
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+type peerKey struct{}
+
+// withPeer puts who is calling into the context of a connection; nobody when the kernel does not say.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	own, ok := c.(*conn)
+	if !ok {
+		return ctx
+	}
+	p, err := peerOf(own.Conn)
+	if err != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, p)
+}
+
+// guard lets in who may do what is asked, with a body of bounded size.
+func (s *Server) guard(rules rules) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, ok := r.Context().Value(peerKey{}).(peer)
+		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch {
+		case !ok || !rules.known(p):
+			s.refuse(w, r, &Error{Forbidden, "the kernel does not say who you are here", "call from the host itself, not from a container"})
+			return
+		case !reading && !rules.change(p):
+			s.refuse(w, r, &Error{Forbidden, "only root and members of the group incus-admin may do that", "try it with sudo"})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		s.mux.ServeHTTP(w, r)
+	})
+}
+
+// answer makes a handler of a function that returns what to send.
+func (s *Server) answer(within time.Duration, f func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// The deadline for reading the request would end its context, once that is read.
+		ctl, now := http.NewResponseController(w), time.Now()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			s.refuse(w, r, bodyError(err))
+			return
+		}
+		err = errors.Join(ctl.SetReadDeadline(time.Time{}), ctl.SetWriteDeadline(now.Add(within+s.limits.quick)))
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), within)
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		v, err := f(r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.write(w, r, http.StatusOK, v)
+	}
+}
+
+func bodyError(err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return &Error{Kind: BadRequest, Text: "the request is larger than 1 MiB"}
+	}
+	return &Error{Kind: BadRequest, Text: "the request cannot be read: " + err.Error()}
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Kind: Internal, Text: err.Error(), Hint: "journalctl -u ic-agent may say more"}
+	}
+	s.write(w, r, e.Kind.code(), e)
+}
+
+func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	err := json.NewEncoder(w).Encode(v)
+	if err != nil {
+		s.log.DebugContext(r.Context(), "API answer not sent", "path", r.URL.Path, "err", err)
+	}
+}
+
+func (s *Server) status(r *http.Request) (any, error) {
+	return s.backend.Status(r.Context())
+}
+
+func (s *Server) plan(r *http.Request) (any, error) {
+	plans, err := s.backend.Plan(r.Context(), r.URL.Query().Get("stack"))
+	if plans == nil {
+		plans = []PlanReply{}
+	}
+	return plans, err
+}
+
+func (s *Server) reload(r *http.Request) (any, error) {
+	return s.backend.Reload(r.Context(), r.URL.Query().Get("wait") == "true")
+}
+
+func (s *Server) confirm(r *http.Request) (any, error) {
+	var req ConfirmRequest
+	err := json.NewDecoder(r.Body).Decode(&req)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, &Error{Kind: BadRequest, Text: "the request is not the JSON expected: " + err.Error()}
+	}
+	removed, err := s.backend.ConfirmRemoval(r.Context(), req.Stacks)
+	return ConfirmReply{Removed: removed}, err
+}

@@ -1,0 +1,189 @@
+package api
+
+import "time"
+
+// Status is the whole of what the agent knows about itself and its stacks.
+type Status struct {
+	// Version is the agent's.
+	Version string `json:"version"`
+	// Owner is the id that the agent's objects in Incus carry.
+	Owner string `json:"owner,omitempty"`
+	// Since is when the agent was started.
+	Since time.Time `json:"since,omitzero"`
+	Incus Incus     `json:"incus"`
+	DNS   DNS       `json:"dns"`
+	// Stacks are sorted by name.
+	Stacks []Stack `json:"stacks"`
+	// Problems are sentences about what is wrong beside the stacks: directories, files that make no stack,
+	// listeners. Each says what to do.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Incus is what is known of the Incus server.
+type Incus struct {
+	// OK says that it answered when last asked.
+	OK bool `json:"ok"`
+	// Version is its version, "7.0.2"; empty before its first answer.
+	Version string `json:"version,omitempty"`
+	// Error says why it does not answer; empty when OK, or when it was not asked yet.
+	Error string `json:"error,omitempty"`
+}
+
+// DNS is the state of the DNS server.
+type DNS struct {
+	// Listeners are the addresses answered at, "10.201.3.1:53".
+	Listeners []string `json:"listeners"`
+	// Failed says why others are not, by address.
+	Failed map[string]string `json:"failed,omitempty"`
+	// Names is how many names are answered.
+	Names int `json:"names"`
+}
+
+// State is a stack's state in a word or two.
+type State string
+
+// The states of a stack.
+const (
+	// InSync: Incus has what the files say.
+	InSync State = "in sync"
+	// Applying: a plan is being carried out.
+	Applying State = "applying"
+	// Blocked: something of it cannot be done; the rest is.
+	Blocked State = "blocked"
+	// Invalid: its files are refused; the last good version runs on.
+	Invalid State = "invalid"
+	// Held: NAME.hold lies beside it, so nothing is changed.
+	Held State = "held"
+	// Skipped: NAME.skip lies beside it, so it is as if it were not there.
+	Skipped State = "skipped"
+	// Removed: its file is gone and its grace is running.
+	Removed State = "removed"
+	// Parked: its file is gone and it is stopped; its volumes are kept.
+	Parked State = "parked"
+	// Waiting: Incus is away.
+	Waiting State = "waiting"
+)
+
+// Stack is the state of one stack.
+type Stack struct {
+	// Name is that of the directory's entry, Project the Incus project's; empty before the first good load.
+	Name    string `json:"name"`
+	Project string `json:"project,omitempty"`
+	// Source is the path of the stack's main file.
+	Source string `json:"source,omitempty"`
+	State  State  `json:"state"`
+	// Generation counts the versions accepted, from 1; 0 before the first.
+	Generation uint64 `json:"generation"`
+	// LastApplied is when the last plan with steps ended well; zero before the first.
+	LastApplied time.Time `json:"last_applied,omitzero"`
+	// Next is when the agent looks again by itself; zero when it waits for a change.
+	Next       time.Time   `json:"next,omitzero"`
+	Conditions []Condition `json:"conditions,omitempty"`
+	Warnings   []Warning   `json:"warnings,omitempty"`
+	// Services are in the order of their names.
+	Services []Service `json:"services,omitempty"`
+	// Plan is what is left to do, as the plan prints it; empty when all is done.
+	Plan string `json:"plan,omitempty"`
+}
+
+// Condition is something that keeps a stack, or one object of it, from being what its file says.
+type Condition struct {
+	// Type is one word, such as Invalid, Blocked, Conflict or Failed.
+	Type string `json:"type"`
+	// Object is "instance/web-1"; empty for the whole stack.
+	Object string `json:"object,omitempty"`
+	// Text says what is wrong, where, and what to do.
+	Text string `json:"text"`
+	// Since is when it began.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Warning is something a user should know about a file.
+type Warning struct {
+	// File and Line say where; empty and 0 when not known.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
+	// Key is the dotted path of the compose key.
+	Key  string `json:"key,omitempty"`
+	Text string `json:"text"`
+}
+
+// Service is a compose service.
+type Service struct {
+	Name string `json:"name"`
+	// Image is the reference as written.
+	Image string `json:"image,omitempty"`
+	// Want is how many instances there shall be, Running how many run.
+	Want    int `json:"want"`
+	Running int `json:"running"`
+	// Ports are the published ones, "8080 → 80/tcp".
+	Ports []string `json:"ports,omitempty"`
+	// Instances are those wanted and those that exist, by name.
+	Instances []Instance `json:"instances,omitempty"`
+}
+
+// Instance is one instance of a service.
+type Instance struct {
+	Name string `json:"name"`
+	// Status is Incus's word ("Running"), or empty when the instance does not exist yet.
+	Status string `json:"status,omitempty"`
+	// Since is when it got that status; zero when not known.
+	Since time.Time `json:"since,omitzero"`
+	// Addresses are those it has, in NIC order.
+	Addresses []string `json:"addresses,omitempty"`
+	// Health is "starting", "healthy" or "unhealthy"; empty without a health check.
+	Health string `json:"health,omitempty"`
+	// Note says what else is to be known: who stopped it, what it waits for.
+	Note string `json:"note,omitempty"`
+}
+
+// PlanReply is what is left to do for one stack.
+type PlanReply struct {
+	Stack string `json:"stack"`
+	// Text is the plan as it is printed everywhere.
+	Text  string `json:"text"`
+	Steps []Step `json:"steps"`
+	// Blocked and Warnings are lines of Text.
+	Blocked  []string `json:"blocked,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Step is one call to Incus.
+type Step struct {
+	// N counts from 1; After are the steps that have to be done before.
+	N     int   `json:"n"`
+	After []int `json:"after,omitempty"`
+	// On is the object, "instance/web-1".
+	On string `json:"on"`
+	// Text is the step's line in the plan, Cause why it is needed.
+	Text  string `json:"text"`
+	Cause string `json:"cause"`
+	// Interrupts says that the service is not running for a moment because of it.
+	Interrupts bool `json:"interrupts,omitempty"`
+}
+
+// ReloadReply is what a look at the directories found.
+type ReloadReply struct {
+	// Stacks are those that changed; empty when nobody waited for them.
+	Stacks []ReloadResult `json:"stacks"`
+	// Problems are sentences about files that make no stack.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// ReloadResult is what became of one stack.
+type ReloadResult struct {
+	Stack string `json:"stack"`
+	State State  `json:"state"`
+	// Error says why its files were refused; empty when they were accepted.
+	Error string `json:"error,omitempty"`
+}
+
+// ConfirmRequest names the stacks whose removal is meant; none means all that are held.
+type ConfirmRequest struct {
+	Stacks []string `json:"stacks,omitempty"`
+}
+
+// ConfirmReply names the stacks that are removed now.
+type ConfirmReply struct {
+	Removed []string `json:"removed"`
+}
