@@ -102,6 +102,8 @@ var texts = []struct {
 	{"unable to encode command argument", ErrRefused},
 	{"device cannot be added when instance is running", ErrRefused},
 	{"are forbidden", ErrRefused},
+	{"no root device could be found", ErrRefused},
+	{"missing source path", ErrRefused},
 	{"instance is running", ErrInUse},
 	{"api extension", ErrUnsupported},
 }

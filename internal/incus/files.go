@@ -142,5 +142,6 @@ func (c *Client) fileRequest(ctx context.Context, method, project, instance, tar
 		req.Header = header
 	}
 	req.Header.Set("User-Agent", "ic-agent")
+	req.Header.Set("Content-Type", "application/octet-stream") // Incus would eat a form's content
 	return c.http.Do(req)
 }

@@ -177,8 +177,12 @@ func (c *Client) deleteInstance(ctx context.Context, project string, op plan.Del
 		})
 		return err
 	})
-	return gone(c.settled(ctx, err, func() bool {
+	absent := func() bool {
 		_, _, err := c.instance(ctx, project, op.Name)
 		return errors.Is(err, ErrNotFound)
-	}))
+	}
+	if errors.Is(err, ErrNotFound) && absent() { // what was not found may be its volume
+		return nil
+	}
+	return c.settled(ctx, err, absent)
 }

@@ -1,0 +1,41 @@
+package incus_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/incus-compose/ic-agent/internal/incus/incustest"
+	"github.com/incus-compose/ic-agent/internal/incus/incustest/conformance"
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+func TestConformanceOfTheFake(t *testing.T) {
+	image := plan.Image{Ref: "docker.io/library/busybox", Server: "https://docker.io", Alias: "library/busybox", Fingerprint: "7ee593f21d97799bd204d6e350dca07d00710500baca2acb92f28b0fe31f9beb"}
+	conformance.Run(t, synctest.Test, func(t *testing.T) conformance.Host {
+		srv := newServer(t, incustest.Options{})
+		srv.AddImage(image.Server, image.Alias, incustest.Image{Fingerprint: image.Fingerprint})
+		return conformance.Host{
+			Dial:   srv.Dial,
+			Image:  image,
+			Behave: func(project, name string) { srv.SetApp(project, name, incustest.App{IgnoresStop: true}) },
+			Exit: func(project, name string) {
+				err := srv.Exit(project, name, 0)
+				if err != nil {
+					t.Error(err)
+				}
+			},
+		}
+	})
+}
+
+// newServer runs a fake that must not be asked for what it does not model.
+func newServer(t *testing.T, opt incustest.Options) *incustest.Server {
+	srv := incustest.New(opt)
+	t.Cleanup(func() {
+		srv.Close()
+		for _, v := range srv.Violations() {
+			t.Errorf("not modelled: %s", v)
+		}
+	})
+	return srv
+}

@@ -1,0 +1,310 @@
+package conformance
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	incusapi "github.com/lxc/incus/v6/client"
+
+	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+func createRunning(s *suite) {
+	s.running("web", obedient)
+	i := s.instance("web")
+	if i.Status != plan.Running || i.Type != "container" || i.Fingerprint != s.host.Image.Fingerprint {
+		s.Errorf("status %s, type %s, fingerprint %s", i.Status, i.Type, i.Fingerprint)
+	}
+	if i.Addresses["eth0"] != netip.MustParseAddr("10.211.77.10") || len(i.Addresses) != 1 {
+		s.Errorf("addresses %v", i.Addresses)
+	}
+	if i.Config["user.a"] != "1" || i.Config[plan.KeyOwner] != owner || len(i.Devices) != 2 {
+		s.Errorf("config %v, devices %v", i.Config, i.Devices)
+	}
+	if i.LastUsed.Before(i.Created) {
+		s.Errorf("created %s, last used %s", i.Created, i.LastUsed)
+	}
+}
+
+func createTwice(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10"))
+	i := s.instance("web")
+	if i.Status != plan.Stopped || !i.LastUsed.Before(i.Created) {
+		s.Errorf("status %s, created %s, last used %s", i.Status, i.Created, i.LastUsed)
+	}
+	s.fails(s.create("web", obedient, "11"), incus.ErrExists)
+}
+
+func createRefused(s *suite) {
+	s.project()
+	refuse := func(want error, text string, change func(*plan.CreateInstance)) {
+		s.Helper()
+		op := s.create("web", obedient, "10")
+		change(&op)
+		err := s.fails(op, want)
+		if err != nil && !strings.Contains(err.Error(), text) {
+			s.Errorf("the error does not say %q: %v", text, err)
+		}
+	}
+	refuse(incus.ErrRefused, "bogus", func(op *plan.CreateInstance) { op.Config["bogus"] = "1" })
+	refuse(incus.ErrRefused, "line breaks", func(op *plan.CreateInstance) { op.Config["environment.A"] = "a\nb" })
+	refuse(incus.ErrRefused, "zzz", func(op *plan.CreateInstance) { op.Config["limits.memory"] = "zzz" })
+	refuse(incus.ErrRefused, "root", func(op *plan.CreateInstance) { delete(op.Devices, "root") })
+	refuse(incus.ErrRefused, "bogus", func(op *plan.CreateInstance) { op.Devices["eth0"]["bogus"] = "1" })
+	refuse(incus.ErrRefused, "alphanumeric", func(op *plan.CreateInstance) { op.Name = "a_b" })
+	refuse(incus.ErrNotFound, "volume", func(op *plan.CreateInstance) {
+		op.Devices["data"] = plan.Device{"type": "disk", "pool": op.Devices["root"]["pool"], "source": "nope", "path": "/data"}
+	})
+	refuse(incus.ErrNotFound, "mage", func(op *plan.CreateInstance) { op.Fingerprint = strings.Repeat("0", 64) })
+	if have := s.observe().Instances; len(have) > 0 {
+		s.Errorf("a refused instance was made: %v", have)
+	}
+}
+
+func updateLive(s *suite) {
+	s.running("web", obedient)
+	before := s.instance("web")
+	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.b": "2", "limits.memory": "64MiB"}, Devices: map[string]plan.Device{
+		"tmp": {"type": "none"},
+	}})
+	after := s.instance("web")
+	if after.Config["user.b"] != "2" || after.Config["limits.memory"] != "64MiB" || after.Config["user.a"] != "1" || after.Config["raw.lxc"] != before.Config["raw.lxc"] {
+		s.Errorf("config %v", after.Config)
+	}
+	if after.Devices["tmp"]["type"] != "none" || after.Devices["eth0"]["network"] != network || after.Status != plan.Running {
+		s.Errorf("devices %v, status %s", after.Devices, after.Status)
+	}
+	s.fails(plan.UpdateInstance{Name: "web", Config: map[string]string{"bogus": "1"}}, incus.ErrRefused)
+	s.fails(plan.UpdateInstance{Name: "web", Devices: map[string]plan.Device{"t": {"type": "disk", "source": "tmpfs:", "path": "/t"}}}, incus.ErrRefused)
+}
+
+func updateUnset(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10"))
+	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.a": "", "user.never": "", "user.b": "2"}})
+	i := s.instance("web")
+	_, a := i.Config["user.a"]
+	_, never := i.Config["user.never"]
+	if a || never || i.Config["user.b"] != "2" || i.Config[plan.KeyOwner] != owner {
+		s.Errorf("config %v", i.Config)
+	}
+}
+
+func updateRemovesDevice(s *suite) {
+	s.running("web", obedient)
+	s.do(plan.UpdateInstance{Name: "web", Devices: map[string]plan.Device{"tmp": {"type": "none"}}})
+	before := s.instance("web")
+	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.a": "", "user.b": "2"}, Devices: map[string]plan.Device{"tmp": nil, "never": nil}})
+	after := s.instance("web")
+	_, a := after.Config["user.a"]
+	if len(after.Devices) != 2 || a || after.Config["user.b"] != "2" {
+		s.Errorf("devices %v, config %v", after.Devices, after.Config)
+	}
+	for k, v := range before.Config {
+		if strings.HasPrefix(k, "volatile.") && after.Config[k] != v {
+			s.Errorf("%s was %q and is %q", k, v, after.Config[k])
+		}
+	}
+}
+
+func updateConcurrently(s *suite) {
+	s.project()
+	op := s.create("web", obedient, "10")
+	names := []string{"t1", "t2", "t3"}
+	for _, n := range names {
+		op.Devices[n] = plan.Device{"type": "none"}
+	}
+	s.do(op)
+	var wg sync.WaitGroup
+	for _, n := range names { // each is a read-modify-write of the whole
+		wg.Go(func() {
+			err := s.c.Do(s.Context(), project, plan.UpdateInstance{Name: "web", Config: map[string]string{"user." + n: "1"}, Devices: map[string]plan.Device{n: nil}})
+			if err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	i := s.instance("web")
+	if len(i.Devices) != 2 || i.Config["user.t1"] != "1" || i.Config["user.t2"] != "1" || i.Config["user.t3"] != "1" {
+		s.Errorf("devices %v, config %v", i.Devices, i.Config)
+	}
+}
+
+func updateVolatile(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10"))
+	s.fails(plan.UpdateInstance{Name: "web", Config: map[string]string{"volatile.base_image": "x"}}, incus.ErrRefused)
+}
+
+func startTwice(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10"))
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			err := s.c.Do(s.Context(), project, plan.StartInstance{Name: "web"})
+			if err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	s.do(plan.StartInstance{Name: "web"})
+	if st := s.instance("web").Status; st != plan.Running {
+		s.Errorf("status %s", st)
+	}
+}
+
+func stopObedient(s *suite) {
+	s.running("web", obedient)
+	began := time.Now()
+	s.do(plan.StopInstance{Name: "web", Grace: 30 * time.Second}, plan.StopInstance{Name: "web", Grace: 30 * time.Second}, plan.StopInstance{Name: "web"})
+	if st := s.instance("web").Status; st != plan.Stopped || time.Since(began) >= 30*time.Second {
+		s.Errorf("status %s after %s", st, time.Since(began))
+	}
+}
+
+func stopStubborn(s *suite) {
+	s.running("web", stubborn)
+	began := time.Now()
+	s.do(plan.StopInstance{Name: "web", Grace: 1500 * time.Millisecond})
+	if took := time.Since(began); took < 1500*time.Millisecond {
+		s.Errorf("its grace was cut to %s", took)
+	}
+	if st := s.instance("web").Status; st != plan.Stopped {
+		s.Errorf("status %s", st)
+	}
+	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.b": "1"}}, plan.StartInstance{Name: "web"})
+}
+
+func busyWhileStopping(s *suite) {
+	s.running("web", stubborn)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := s.c.Do(s.Context(), project, plan.StopInstance{Name: "web", Grace: 12 * time.Second})
+		if err != nil {
+			s.Error(err)
+		}
+	})
+	// Until the stop has the lock a change goes through.
+	var err error
+	s.eventually("the instance is busy", func() bool {
+		err = s.c.Do(s.Context(), project, plan.UpdateInstance{Name: "web", Config: map[string]string{"user.b": "1"}})
+		return errors.Is(err, incus.ErrBusy)
+	})
+	if !strings.Contains(err.Error(), `"stop"`) {
+		s.Errorf("the error does not say by what: %v", err)
+	}
+	s.do(plan.StopInstance{Name: "web"}) // a kill gets through
+	wg.Wait()
+	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.b": "2"}})
+}
+
+func rebuildKeeps(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10"))
+	s.do(plan.PushFile{Instance: "web", File: plan.File{Target: "/etc/mine", Content: []byte("x")}})
+	before := s.instance("web")
+	s.do(plan.RebuildInstance{Name: "web", Fingerprint: s.host.Image.Fingerprint})
+	after := s.instance("web")
+	if after.Config["user.a"] != "1" || after.Config["volatile.eth0.hwaddr"] != before.Config["volatile.eth0.hwaddr"] || after.Addresses["eth0"] != before.Addresses["eth0"] {
+		s.Errorf("before %v, after %v", before.Config, after.Config)
+	}
+	_, _, err := s.raw().UseProject(project).GetInstanceFile("web", "/etc/mine")
+	if err == nil {
+		s.Error("the file survived")
+	}
+	s.do(plan.StartInstance{Name: "web"})
+}
+
+func rebuildRefused(s *suite) {
+	s.running("web", obedient)
+	s.fails(plan.RebuildInstance{Name: "web", Fingerprint: s.host.Image.Fingerprint}, incus.ErrInUse)
+	s.do(plan.StopInstance{Name: "web"})
+	s.fails(plan.RebuildInstance{Name: "web", Fingerprint: strings.Repeat("0", 64)}, incus.ErrNotFound)
+}
+
+func pushFile(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10"))
+	push := func(f plan.File) {
+		s.Helper()
+		s.do(plan.PushFile{Instance: "web", File: f})
+	}
+	check := func(path, content string, uid, gid int64, mode int) {
+		s.Helper()
+		r, a, err := s.raw().UseProject(project).GetInstanceFile("web", path)
+		s.must(err)
+		if a.Type == "directory" {
+			if a.Mode != mode || a.UID != uid || a.GID != gid {
+				s.Errorf("%s: mode %o of %d:%d", path, a.Mode, a.UID, a.GID)
+			}
+			return
+		}
+		b, err := io.ReadAll(r)
+		s.must(err)
+		s.must(r.Close())
+		if string(b) != content || a.UID != uid || a.GID != gid || a.Mode != mode {
+			s.Errorf("%s: %q, mode %o of %d:%d", path, b, a.Mode, a.UID, a.GID)
+		}
+	}
+	push(plan.File{Target: "/etc/app.conf", Content: []byte("one=1&two\n"), UID: 5, GID: 6, Mode: 0o640})
+	check("/etc/app.conf", "one=1&two\n", 5, 6, 0o640)
+	push(plan.File{Target: "/etc/app.conf", Content: []byte("2"), UID: 5, GID: 6, Mode: 0o640})
+	check("/etc/app.conf", "2", 5, 6, 0o640)
+	push(plan.File{Target: "/etc/app.conf", Content: []byte("3"), UID: -1, GID: -1})
+	check("/etc/app.conf", "3", 0, 0, 0o444)
+	push(plan.File{Target: "/srv/a/b c/file", Content: nil, UID: 7, Mode: 0o400})
+	check("/srv/a/b c/file", "", 7, 0, 0o400)
+	check("/srv/a/b c", "", 0, 0, 0o755)
+	s.fails(plan.PushFile{Instance: "web", File: plan.File{Target: "/etc"}}, incus.ErrRefused)
+	s.fails(plan.PushFile{Instance: "web", File: plan.File{Target: "etc/x"}}, incus.ErrRefused)
+	s.do(plan.StartInstance{Name: "web"})
+	push(plan.File{Target: "/etc/live", Content: []byte("4"), Mode: 0o600})
+	check("/etc/live", "4", 0, 0, 0o600)
+}
+
+func deleteLife(s *suite) {
+	s.running("web", obedient)
+	s.fails(plan.DeleteInstance{Name: "web"}, incus.ErrInUse)
+	s.do(plan.StopInstance{Name: "web"}, plan.DeleteInstance{Name: "web"}, plan.DeleteInstance{Name: "web"})
+	if have := s.observe().Instances; len(have) > 0 {
+		s.Errorf("got %v", have)
+	}
+}
+
+func addressTaken(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10")) // it need not run
+	op := s.create("web2", obedient, "10")
+	op.Start = true
+	err := s.fails(op, incus.ErrInUse)
+	if err != nil && !strings.Contains(err.Error(), "10.211.77.10") {
+		s.Errorf("the error does not name the address: %v", err)
+	}
+	if st := s.instance("web2").Status; st != plan.Stopped { // it was made all the same
+		s.Errorf("status %s", st)
+	}
+}
+
+// put is how somebody at a terminal changes an instance.
+func put(srv incusapi.InstanceServer, name, key, value string) error {
+	i, etag, err := srv.GetInstance(name)
+	if err != nil {
+		return err
+	}
+	w := i.Writable()
+	w.Config[key] = value
+	op, err := srv.UpdateInstance(name, w, etag)
+	if err != nil {
+		return err
+	}
+	return op.Wait()
+}

@@ -1,0 +1,167 @@
+package conformance
+
+import (
+	"strings"
+
+	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+func serverIsDescribed(s *suite) {
+	srv, err := s.c.Server(s.Context())
+	s.must(err)
+	if !strings.HasPrefix(srv.Version, "7.") || srv.Pool == "" {
+		s.Errorf("got version %q and pool %q", srv.Version, srv.Pool)
+	}
+	for key, want := range map[string]bool{
+		"oci.entrypoint": true, "raw.lxc": true, "linux.sysctl.*": true, "security.privileged": true, "limits.kernel.*": true, "oci.dns.search": true,
+		"user.*": false, "environment.*": false, "limits.memory": false, "limits.cpu": false, "boot.autostart": false, "snapshots.schedule": false,
+	} {
+		got, known := srv.Restart[key]
+		if !known || got != want {
+			s.Errorf("Restart[%q] = %v (known: %v), want %v", key, got, known, want)
+		}
+	}
+}
+
+func absentProject(s *suite) {
+	have := s.observe()
+	if have.Project != nil || len(have.Volumes) > 0 || len(have.Instances) > 0 {
+		s.Errorf("got %+v", have)
+	}
+	if len(have.Networks) == 0 || have.Server.Version == "" {
+		s.Error("the networks or the server are missing")
+	}
+}
+
+func projectLife(s *suite) {
+	s.do(createProject())
+	have := s.observe().Project
+	if have == nil || have.Description != "conformance" || have.Config[plan.KeyOwner] != owner || have.Config["features.images"] != "false" {
+		s.Fatalf("got %+v", have)
+	}
+	s.fails(createProject(), incus.ErrExists)
+	s.do(plan.UpdateProject{Name: project, Set: map[string]string{"user.x": "1", "user.y": "2"}})
+	s.do(plan.UpdateProject{Name: project, Set: map[string]string{"user.x": "", "user.y": "3", "user.never": ""}})
+	have = s.observe().Project
+	_, x := have.Config["user.x"]
+	if x || have.Config["user.y"] != "3" || have.Config[plan.KeyOwner] != owner || have.Description != "conformance" {
+		s.Errorf("after the update: %+v", have)
+	}
+	err := s.fails(plan.UpdateProject{Name: project, Set: map[string]string{"bogus": "1"}}, incus.ErrRefused)
+	if err != nil && (!strings.Contains(err.Error(), "update project "+project) || !strings.Contains(err.Error(), "bogus")) {
+		s.Errorf("the error does not say what and which: %v", err)
+	}
+	s.do(plan.DeleteProject{Name: project}, plan.DeleteProject{Name: project})
+	if s.observe().Project != nil {
+		s.Error("the project is still there")
+	}
+}
+
+func projectInUse(s *suite) {
+	pool := s.observe().Server.Pool
+	s.do(createProject(), plan.CreateVolume{Pool: pool, Name: "data"})
+	s.fails(plan.DeleteProject{Name: project}, incus.ErrInUse)
+}
+
+func networkLife(s *suite) {
+	s.do(createNetwork())
+	have := s.observe().Networks[network]
+	if have.Type != "bridge" || !have.Managed || have.Config["ipv4.address"] != "10.211.77.1/24" || have.Config["ipv6.address"] != "none" || have.Description != "conformance" {
+		s.Fatalf("got %+v", have)
+	}
+	s.fails(createNetwork(), incus.ErrExists)
+	s.do(plan.UpdateNetwork{Name: network, Set: map[string]string{"user.x": "1"}})
+	s.do(plan.UpdateNetwork{Name: network, Set: map[string]string{"user.x": "", "bridge.mtu": "1400"}})
+	have = s.observe().Networks[network]
+	_, x := have.Config["user.x"]
+	if x || have.Config["bridge.mtu"] != "1400" || have.Config[plan.KeyOwner] != owner || have.Description != "conformance" {
+		s.Errorf("after the update: %+v", have)
+	}
+	s.fails(plan.UpdateNetwork{Name: network, Set: map[string]string{"bogus": "1"}}, incus.ErrRefused)
+	s.fails(plan.CreateNetwork{Name: "ct-name-too-long-for-a-bridge"}, incus.ErrRefused)
+	s.do(plan.DeleteNetwork{Name: network}, plan.DeleteNetwork{Name: network})
+}
+
+func networkInUse(s *suite) {
+	s.project()
+	s.do(s.create("web", obedient, "10"))
+	if n := s.observe().Networks[network].UsedBy; n != 1 {
+		s.Errorf("the network has %d users", n)
+	}
+	s.fails(plan.DeleteNetwork{Name: network}, incus.ErrInUse)
+}
+
+func volumeLife(s *suite) {
+	s.project()
+	pool := s.observe().Server.Pool
+	vol := plan.CreateVolume{Pool: pool, Name: "data", Config: map[string]string{"user.x": "1", "initial.mode": "0777"}}
+	s.do(vol)
+	s.fails(vol, incus.ErrExists)
+	s.fails(plan.CreateVolume{Pool: "ct-no-pool", Name: "data"}, incus.ErrNotFound)
+	s.fails(plan.CreateVolume{Pool: pool, Name: "data2", Config: map[string]string{"bogus": "1"}}, incus.ErrRefused)
+	op := s.create("web", obedient, "10")
+	op.Devices["data"] = plan.Device{"type": "disk", "pool": pool, "source": "data", "path": "/data"}
+	s.do(op)
+	have := s.observe().Volumes
+	v, found := have[pool+"/data"]
+	if len(have) != 1 || !found || v.Pool != pool || v.Config["user.x"] != "1" || v.UsedBy != 1 {
+		s.Errorf("got %+v", have)
+	}
+}
+
+func imagePulled(s *suite) {
+	s.do(createProject(), s.pull(), s.pull())
+	i, found := s.observe().Images[s.host.Image.Fingerprint]
+	if !found || i.Cached {
+		s.Errorf("found: %v, cached: %v", found, i.Cached)
+	}
+}
+
+func imageMismatch(s *suite) {
+	s.do(createProject())
+	op := s.pull()
+	op.Want = strings.Repeat("0", 64)
+	err := s.fails(op, incus.ErrMismatch)
+	if err != nil && !strings.Contains(err.Error(), s.host.Image.Fingerprint[:12]) {
+		s.Errorf("the error does not name what came: %v", err)
+	}
+}
+
+func imageAbsent(s *suite) {
+	s.do(createProject())
+	op := s.pull()
+	op.Alias, op.Ref = "library/ct-no-such-image", "docker.io/library/ct-no-such-image"
+	err := s.fails(op, incus.ErrNotFound)
+	if err != nil && strings.Contains(err.Error(), "Failed to run") {
+		s.Errorf("the error quotes the whole of skopeo: %v", err)
+	}
+}
+
+func notFound(s *suite) {
+	s.fails(plan.StartInstance{Name: "web"}, incus.ErrNotFound)
+	s.fails(s.create("web", obedient, "10"), incus.ErrNotFound) // no project
+	s.do(createProject())
+	s.fails(plan.StartInstance{Name: "web"}, incus.ErrNotFound)
+	s.fails(plan.StopInstance{Name: "web"}, incus.ErrNotFound)
+	s.fails(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.a": "1"}}, incus.ErrNotFound)
+	s.fails(plan.UpdateInstance{Name: "web", Devices: map[string]plan.Device{"x": nil}}, incus.ErrNotFound)
+	s.fails(plan.RebuildInstance{Name: "web", Fingerprint: s.host.Image.Fingerprint}, incus.ErrNotFound)
+	s.fails(plan.PushFile{Instance: "web", File: plan.File{Target: "/etc/x"}}, incus.ErrNotFound)
+	s.fails(plan.UpdateNetwork{Name: network, Set: map[string]string{"user.a": "1"}}, incus.ErrNotFound)
+	s.fails(plan.UpdateProject{Name: "ct-none", Set: map[string]string{"user.a": "1"}}, incus.ErrNotFound)
+	s.do(plan.DeleteInstance{Name: "web"})
+}
+
+func owned(s *suite) {
+	s.project()
+	s.do(s.create("web-2", obedient, "11"), s.create("web-1", obedient, "10"))
+	other := s.create("other", obedient, "12")
+	other.Config[plan.KeyOwner] = "somebody-else"
+	s.do(other)
+	list, err := s.c.Owned(s.Context(), owner)
+	s.must(err)
+	if len(list) != 2 || list[0].Name != "web-1" || list[1].Name != "web-2" || list[0].Project != project || list[0].Instance.Config["user.a"] != "1" {
+		s.Errorf("got %+v", list)
+	}
+}

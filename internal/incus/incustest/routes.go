@@ -1,0 +1,65 @@
+package incustest
+
+import (
+	"net/http"
+)
+
+// routes lists all that is modelled.
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]func(*http.Request) reply{
+		"GET /1.0":                        s.getServer,
+		"GET /1.0/metadata/configuration": s.getMetadata,
+
+		"GET /1.0/operations/{id}":      s.getOperation,
+		"GET /1.0/operations/{id}/wait": s.waitOperation,
+
+		"POST /1.0/projects":          s.postProject,
+		"GET /1.0/projects/{name}":    s.getProject,
+		"PUT /1.0/projects/{name}":    s.putProject,
+		"DELETE /1.0/projects/{name}": s.deleteProject,
+		"GET /1.0/profiles/{name}":    s.getProfile,
+
+		"GET /1.0/networks":           s.getNetworks,
+		"POST /1.0/networks":          s.postNetwork,
+		"GET /1.0/networks/{name}":    s.getNetwork,
+		"PUT /1.0/networks/{name}":    s.putNetwork,
+		"DELETE /1.0/networks/{name}": s.deleteNetwork,
+
+		"GET /1.0/storage-pools":                                 s.getPools,
+		"GET /1.0/storage-pools/{pool}/volumes/custom":           s.getVolumes,
+		"POST /1.0/storage-pools/{pool}/volumes/custom":          s.postVolume,
+		"DELETE /1.0/storage-pools/{pool}/volumes/custom/{name}": s.deleteVolume,
+
+		"GET /1.0/images":                  s.getImages,
+		"POST /1.0/images":                 s.postImage,
+		"DELETE /1.0/images/{fingerprint}": s.deleteImage,
+
+		"GET /1.0/instances":                     s.getInstances,
+		"POST /1.0/instances":                    s.postInstance,
+		"GET /1.0/instances/{name}":              s.getInstance,
+		"PUT /1.0/instances/{name}":              s.putInstance,
+		"PATCH /1.0/instances/{name}":            s.patchInstance,
+		"POST /1.0/instances/{name}":             s.renameInstance,
+		"DELETE /1.0/instances/{name}":           s.deleteInstance,
+		"PUT /1.0/instances/{name}/state":        s.putState,
+		"POST /1.0/instances/{name}/rebuild":     s.rebuildInstance,
+		"GET /1.0/instances/{name}/files":        s.getFile, // HEAD too
+		"POST /1.0/instances/{name}/files":       s.postFile,
+		"DELETE /1.0/instances/{name}/files":     s.deleteFile,
+		"GET /1.0/instances/{name}/logs/lxc.log": s.getLog,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { h(r)(w) })
+	}
+	mux.HandleFunc("GET /1.0/events", s.getEvents)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.violation(r)(w) })
+	return mux
+}
+
+// violation records a request that is not modelled.
+func (s *Server) violation(r *http.Request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bad = append(s.bad, r.Method+" "+r.URL.RequestURI())
+	return fail(http.StatusNotImplemented, "incustest does not model %s %s", r.Method, r.URL.RequestURI())
+}
