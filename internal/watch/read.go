@@ -31,12 +31,13 @@ type source struct {
 	dir   string // absolute; names are relative to it
 	open  func(name string) (*os.File, error)
 	stat  func(name string) (fs.FileInfo, error)
+	lstat func(name string) (fs.FileInfo, error)
 	trust trust
 }
 
 // rooted reads below root and nowhere else: a link that leads out is refused.
 func rooted(root *os.Root, dir string, t trust) source {
-	return source{dir: dir, trust: t, stat: root.Stat, open: func(name string) (*os.File, error) {
+	return source{dir: dir, trust: t, stat: root.Stat, lstat: root.Lstat, open: func(name string) (*os.File, error) {
 		return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	}}
 }
@@ -46,7 +47,7 @@ func everywhere() source {
 	open := func(name string) (*os.File, error) {
 		return os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	}
-	return source{dir: "", trust: trust{any: true}, stat: os.Stat, open: open}
+	return source{dir: "", trust: trust{any: true}, stat: os.Stat, lstat: os.Lstat, open: open}
 }
 
 // reading is what came of reading a file.
@@ -64,6 +65,9 @@ type reading struct {
 func (s source) read(name string, limit int64) reading {
 	path := filepath.Join(s.dir, name)
 	info, err := s.stat(name)
+	if err != nil && s.dangling(name, err) {
+		return reading{refused: refusal(path, linkText)}
+	}
 	if err != nil {
 		return failed(path, err)
 	}
@@ -101,6 +105,12 @@ func (s source) read(name string, limit int64) reading {
 		sum: fmt.Sprintf("%x", h.Sum(nil)), size: n, links: uint64(sys(before).Nlink), changed: ctime(after),
 		unstable: err != nil || n != after.Size() || !sameState(before, after) || !os.SameFile(after, again),
 	}
+}
+
+// dangling tells whether a file does not exist because it is a link to nothing.
+func (s source) dangling(name string, err error) bool {
+	info, lerr := s.lstat(name)
+	return errors.Is(err, fs.ErrNotExist) && lerr == nil && info.Mode().Type() == fs.ModeSymlink
 }
 
 // unfit returns why a file of that kind and size is not read.
