@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 )
@@ -13,8 +14,8 @@ import (
 // childMain is what "ic-agent parse" does.
 func childMain() int { return Main(context.Background(), os.Stdin, os.Stdout) }
 
-// self is this test binary as the parse child; see TestMain.
-func self() Child { return Child{Argv: []string{os.Args[0], "parse"}} }
+// self is this test binary as the parse child; see TestMain. A busy machine may take its time.
+func self() Child { return Child{Argv: []string{os.Args[0], "parse"}, Wall: 2 * time.Minute} }
 
 // loadChild loads one blog.yaml through a real child.
 func loadChild(t *testing.T, c Child, yaml string, more ...txtar.File) error {

@@ -18,9 +18,9 @@ import (
 
 // The limits of the parse child.
 const (
-	maxMemory  = 512 << 20 // bytes, RLIMIT_AS above what the program maps at its start, and RLIMIT_DATA
-	maxCPU     = 2         // seconds, RLIMIT_CPU
-	maxRequest = 1 << 20   // bytes of the Input
+	maxMemory  = 512 << 20    // bytes, RLIMIT_AS above what the program maps at its start, and RLIMIT_DATA
+	maxCPU     = 2 * slowdown // seconds, RLIMIT_CPU
+	maxRequest = 1 << 20      // bytes of the Input
 )
 
 // answer is what the child prints: one of the two.

@@ -2,5 +2,9 @@
 
 package compose
 
-// raceDetector tells that this build's shadow memory needs far more address space than any limit allows.
-const raceDetector = false
+const (
+	// raceDetector tells that this build's shadow memory needs far more address space than any limit allows.
+	raceDetector = false
+	// slowdown is what this build's CPU time is multiplied by.
+	slowdown = 1
+)
