@@ -17,6 +17,8 @@ import (
 	"syscall"
 )
 
+const sameAge = "is this program as old as the agent? Compare \"ic-agent version\" with \"ic-agent status\""
+
 // Client calls the API. Every error of its methods is an *Error, or the context's.
 type Client struct {
 	path string
@@ -90,10 +92,13 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		return refusal(resp)
 	}
 	err = json.NewDecoder(resp.Body).Decode(out)
-	if err != nil && ctx.Err() == nil {
-		return &Error{Internal, "the agent's answer cannot be read: " + err.Error(), "is this program as old as the agent? (ic-agent version)"}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
 	}
-	return errors.Join(err, ctx.Err())
+	return &Error{Internal, "the agent's answer cannot be read: " + err.Error(), sameAge}
 }
 
 // refusal reads the error an agent sent.
@@ -101,7 +106,7 @@ func refusal(resp *http.Response) error {
 	var e Error
 	err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&e)
 	if err != nil || e.Text == "" {
-		return &Error{Internal, "the agent answered " + resp.Status, "is this program as old as the agent? (ic-agent version)"}
+		return &Error{Internal, "the agent answered " + resp.Status, sameAge}
 	}
 	return &e
 }

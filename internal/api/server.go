@@ -68,7 +68,7 @@ func newServer(b Backend, log *slog.Logger, lim limits) *Server {
 	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
 	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, r, &Error{NotFound, "the API has no " + r.Method + " " + r.URL.Path, "is this program as old as the agent?"})
+		s.refuse(w, r, &Error{NotFound, "the API has no " + r.Method + " " + r.URL.Path, sameAge})
 	})
 	return s
 }
@@ -199,19 +199,20 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, v any) 
 }
 
 func (s *Server) status(r *http.Request) (any, error) {
-	return s.backend.Status(r.Context())
+	st, err := s.backend.Status(r.Context())
+	st.Stacks, st.DNS.Listeners = list(st.Stacks), list(st.DNS.Listeners)
+	return st, err
 }
 
 func (s *Server) plan(r *http.Request) (any, error) {
 	plans, err := s.backend.Plan(r.Context(), r.URL.Query().Get("stack"))
-	if plans == nil {
-		plans = []PlanReply{}
-	}
-	return plans, err
+	return list(plans), err
 }
 
 func (s *Server) reload(r *http.Request) (any, error) {
-	return s.backend.Reload(r.Context(), r.URL.Query().Get("wait") == "true")
+	reply, err := s.backend.Reload(r.Context(), r.URL.Query().Get("wait") == "true")
+	reply.Stacks = list(reply.Stacks)
+	return reply, err
 }
 
 func (s *Server) confirm(r *http.Request) (any, error) {
@@ -221,5 +222,13 @@ func (s *Server) confirm(r *http.Request) (any, error) {
 		return nil, &Error{Kind: BadRequest, Text: "the request is not the JSON expected: " + err.Error()}
 	}
 	removed, err := s.backend.ConfirmRemoval(r.Context(), req.Stacks)
-	return ConfirmReply{Removed: removed}, err
+	return ConfirmReply{Removed: list(removed)}, err
+}
+
+// list makes of nothing an empty list, so that programs always find one.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
 }
