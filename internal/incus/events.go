@@ -61,7 +61,7 @@ func (c *Client) Hints(ctx context.Context, on func(Hint)) error {
 		}
 		lost = true
 		if connected && time.Since(began) > steady {
-			try = 0
+			try = 1
 		}
 		_ = pause(ctx, jitter(min(100*time.Millisecond<<min(try-1, 10), 5*time.Second)))
 	}
