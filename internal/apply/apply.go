@@ -129,3 +129,6 @@ func (h *Host) Prepare(ledgers []plan.Ledger) {
 		h.book.seed(l)
 	}
 }
+
+// Release forgets the addresses of a stack whose instances go on under another one.
+func (h *Host) Release(stack string) { h.book.release(stack) }

@@ -21,7 +21,7 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 	l.load(ctx, found)
 	if l.led.Project == nil {
 		l.turn.State = Invalid
-		return later
+		return retry // What it refers to may appear without the files changing.
 	}
 
 	if l.src.Hold {
@@ -196,6 +196,7 @@ func (l *Loop) settled(_ context.Context, p plan.Plan, found *findings) again {
 
 	if found.has("Invalid") {
 		l.turn.State = Invalid
+		temporary = true
 	}
 
 	if temporary {
