@@ -13,8 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -359,42 +359,48 @@ func TestABackendThatHangsIsGivenUp(t *testing.T) {
 	}
 }
 
+// crowd is a listener with a queue of callers that has no end. None of them ever says anything.
+type crowd struct {
+	accepted chan net.Conn
+	closed   chan struct{}
+}
+
+func (c *crowd) Accept() (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case c.accepted <- client:
+		return server, nil
+	case <-c.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (c *crowd) Close() error   { close(c.closed); return nil }
+func (c *crowd) Addr() net.Addr { return &net.UnixAddr{} }
+
 func TestNoMoreConnectionsAtOnceThanTheLimit(t *testing.T) {
-	const limit, callers = 3, 12
-	lim := generous()
-	lim.conns = limit
-	var mu sync.Mutex
-	now, most := 0, 0
-	full, release := make(chan struct{}), make(chan struct{})
-	path := serve(t, newServer(fake{status: func(context.Context) (Status, error) {
-		mu.Lock()
-		now++
-		most = max(most, now)
-		if now == limit {
-			close(full)
+	synctest.Test(t, func(t *testing.T) {
+		lim := generous()
+		lim.conns = 3
+		c := &crowd{accepted: make(chan net.Conn, 1000), closed: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error)
+		go func() { served <- newServer(fake{}, quiet(), lim).Serve(ctx, c) }()
+		synctest.Wait()
+		if n := len(c.accepted); n != 3 {
+			t.Fatalf("%d at once", n)
 		}
-		mu.Unlock()
-		<-release
-		mu.Lock()
-		now -= limit + 1 // never reaches the limit again
-		mu.Unlock()
-		return Status{}, nil
-	}}, quiet(), lim))
-	var all sync.WaitGroup
-	for range callers {
-		all.Go(func() {
-			_, err := NewClient(path).Status(t.Context())
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	<-full
-	close(release)
-	all.Wait()
-	if most > limit {
-		t.Errorf("%d at once", most)
-	}
+		_ = (<-c.accepted).Close()
+		synctest.Wait()
+		if n := len(c.accepted); n != 3 {
+			t.Errorf("%d when one is gone", n)
+		}
+		cancel()
+		err := <-served
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestServeEndsWithItsContextAndRemovesTheSocket(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -148,37 +147,20 @@ func (s *Server) guard(rules rules) http.Handler {
 // answer makes a handler of a function that returns what to send.
 func (s *Server) answer(within time.Duration, f func(r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		// The deadline for reading the request would end its context, once that is read.
-		ctl, now := http.NewResponseController(w), time.Now()
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			s.refuse(w, r, bodyError(err))
-			return
-		}
-		err = errors.Join(ctl.SetReadDeadline(time.Time{}), ctl.SetWriteDeadline(now.Add(within+s.limits.quick)))
+		err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(within + s.limits.quick))
 		if err != nil {
 			s.refuse(w, r, err)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), within)
 		defer cancel()
-		r = r.WithContext(ctx)
-		r.Body = io.NopCloser(strings.NewReader(string(body)))
-		v, err := f(r)
+		v, err := f(r.WithContext(ctx))
 		if err != nil {
 			s.refuse(w, r, err)
 			return
 		}
 		s.write(w, r, http.StatusOK, v)
 	}
-}
-
-func bodyError(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return &Error{Kind: BadRequest, Text: "the request is larger than 1 MiB"}
-	}
-	return &Error{Kind: BadRequest, Text: "the request cannot be read: " + err.Error()}
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
@@ -218,7 +200,11 @@ func (s *Server) reload(r *http.Request) (any, error) {
 func (s *Server) confirm(r *http.Request) (any, error) {
 	var req ConfirmRequest
 	err := json.NewDecoder(r.Body).Decode(&req)
-	if err != nil && !errors.Is(err, io.EOF) {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, &Error{Kind: BadRequest, Text: "the request is larger than 1 MiB"}
+	}
+	if err != nil && !errors.Is(err, io.EOF) { // an empty body is an empty request
 		return nil, &Error{Kind: BadRequest, Text: "the request is not the JSON expected: " + err.Error()}
 	}
 	removed, err := s.backend.ConfirmRemoval(r.Context(), req.Stacks)
