@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/BurntSushi/toml"
 )
@@ -39,8 +38,6 @@ type Settings struct {
 		// Upstreams are asked what is not ours, as "address" or "address:port"; empty follows the host's
 		// resolv.conf.
 		Upstreams []string `toml:"upstreams"`
-		// TTL of our answers, "5s"; empty means 5 s.
-		TTL string `toml:"ttl"`
 	} `toml:"dns"`
 	// Registry is about images.
 	Registry struct {
@@ -95,11 +92,6 @@ func ReadSettings(path string) (Settings, error) {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 
-	_, err = s.ttl()
-	if err != nil {
-		return s, fmt.Errorf("%s: %w", path, err)
-	}
-
 	return s, nil
 }
 
@@ -135,19 +127,6 @@ func (s Settings) upstreams() ([]netip.AddrPort, error) {
 	}
 
 	return out, nil
-}
-
-func (s Settings) ttl() (time.Duration, error) {
-	if s.DNS.TTL == "" {
-		return 0, nil
-	}
-
-	d, err := time.ParseDuration(s.DNS.TTL)
-	if err != nil || d < 0 || d > time.Minute {
-		return 0, fmt.Errorf("dns.ttl: %q is not a time from 0s to 60s", s.DNS.TTL)
-	}
-
-	return d, nil
 }
 
 func (s Settings) domain() string {

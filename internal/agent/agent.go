@@ -1,0 +1,337 @@
+// Package agent is ic-agent's composition root: it says who runs, who hears whom, and in which order they stop.
+// It decides nothing itself.
+//
+//	watch ──snapshot──▶ stacks ──▶ one apply.Loop per stack ──▶ incus, state, image, compose (child)
+//	incus ──hint──────▶ stacks        │ view
+//	                                  ▼
+//	                     zone ──▶ dns.Server      status ──▶ systemd, api
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/incus-compose/ic-agent/internal/api"
+	"github.com/incus-compose/ic-agent/internal/apply"
+	"github.com/incus-compose/ic-agent/internal/compose"
+	"github.com/incus-compose/ic-agent/internal/dns"
+	"github.com/incus-compose/ic-agent/internal/image"
+	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
+	"github.com/incus-compose/ic-agent/internal/state"
+	"github.com/incus-compose/ic-agent/internal/watch"
+)
+
+// Config is everything an agent is made from. Tests and the dev mode fill it; cmd/ic-agent fills it from flags.
+type Config struct {
+	// Settings are those of agent.toml.
+	Settings Settings
+	// StateDir holds the ledger; it must exist.
+	StateDir string
+	// APISocket is the path of the API socket.
+	APISocket string
+	// Executable is this program, run again as "parse" and "dbcheck"; empty does both in this process.
+	Executable string
+	// Version is shown to users.
+	Version string
+	// DNSPort is the port the DNS server listens on; 0 means 53.
+	DNSPort uint16
+	// DNSAddrs replaces the networks' gateway addresses as the places to listen at; nil means those.
+	DNSAddrs []netip.Addr
+	// Dial opens connections to Incus instead of its socket; nil means the socket.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// Registry carries the requests to registries; nil means the network.
+	Registry http.RoundTripper
+	// Notify tells systemd; nil means sd_notify(3).
+	Notify func(state string)
+	// Watchdog is the time systemd allows between signs of life; 0 means none.
+	Watchdog time.Duration
+	Log      *slog.Logger
+}
+
+// Agent is a running agent.
+type Agent struct {
+	conf   Config
+	log    *slog.Logger
+	since  time.Time
+	db     *state.DB
+	incus  *incus.Client
+	dns    *dns.Server
+	watch  *watch.Watcher
+	stacks *stacks
+	ports  *ports
+	known  []string
+
+	publish chan struct{} // holds one token when a view has changed
+	server  serverState
+	snap    snapshotBox
+}
+
+// New opens the ledger and wires the parts; nothing runs until Run. Its errors are state.ErrLocked and those that
+// keep an agent from working at all: an unreadable machine id, a state directory that cannot be written.
+func New(ctx context.Context, conf Config) (*Agent, error) {
+	a := &Agent{conf: conf, log: conf.Log, since: time.Now(), publish: make(chan struct{}, 1)}
+	owner := conf.Settings.Owner
+	if owner == "" {
+		id, err := ownerID("/etc/machine-id")
+		if err != nil {
+			return nil, err
+		}
+
+		owner = id
+	}
+
+	err := a.openLedger(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	a.incus = incus.New(incus.Options{Socket: conf.Settings.Incus.Socket, Dial: conf.Dial, Log: a.log})
+	upstreams, err := conf.Settings.upstreams()
+	if err != nil {
+		return nil, err
+	}
+
+	a.dns = dns.New(dns.Options{Log: a.log, Upstreams: upstreams})
+
+	host, err := a.host(owner)
+	if err != nil {
+		return nil, err
+	}
+
+	a.stacks = newStacks(host, a.log, a.forget)
+	host.Claim = a.stacks.claim
+	known, err := a.seed(host)
+	if err != nil {
+		return nil, err
+	}
+
+	a.watch = watch.New(watch.Options{Dirs: conf.Settings.directories(), Known: known, Log: a.log})
+	host.Refer = a.watch.Refer
+
+	return a, nil
+}
+
+func (a *Agent) openLedger(ctx context.Context) error {
+	check := state.Check
+	if a.conf.Executable != "" {
+		check = state.CheckChild(a.conf.Executable, "dbcheck")
+	}
+
+	db, rebuilt, err := state.OpenOrRebuild(ctx, filepath.Join(a.conf.StateDir, "state.db"), check, a.log)
+	if err != nil {
+		return fmt.Errorf("open ledger: %w", err)
+	}
+
+	a.db = db
+	if rebuilt {
+		a.log.WarnContext(ctx, "the ledger was damaged and is rebuilt from Incus; nothing is restarted")
+	}
+
+	return nil
+}
+
+// host gathers what the loops share.
+func (a *Agent) host(owner string) (*apply.Host, error) {
+	pool, err := a.conf.Settings.pool()
+	if err != nil {
+		return nil, err
+	}
+
+	a.ports = &ports{probe: bindProbe}
+
+	return &apply.Host{
+		Server: a.incus, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
+		Images:  image.New(image.Options{Transport: a.conf.Registry, AuthFile: a.conf.Settings.Registry.AuthFile, Log: a.log}),
+		Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away,
+		Owner: owner, Self: selfName(), Pool: pool, Domain: a.conf.Settings.domain(), Log: a.log,
+	}, nil
+}
+
+// loader runs the parse child, or parses here where there is none.
+func (a *Agent) loader() apply.Loader {
+	load := compose.Load
+	if a.conf.Executable != "" {
+		load = compose.Child{Argv: []string{a.conf.Executable, "parse"}}.Load
+	}
+
+	return func(ctx context.Context, src apply.Source) (plan.Project, error) {
+		return load(ctx, compose.Input{Stack: src.Stack, Dir: src.Dir, Files: src.Files, Env: src.Env})
+	}
+}
+
+// temporary tells outages from mistakes: what a registry or a file says stays so until somebody changes it.
+func temporary(err error) bool {
+	return !errors.Is(err, image.ErrNotFound) && !errors.Is(err, image.ErrInvalid) && !errors.Is(err, image.ErrPlatform)
+}
+
+func away(err error) bool { return errors.Is(err, incus.ErrUnavailable) }
+
+// seed reads the ledgers: their addresses are taken, their projects claimed. It returns the main file of each
+// stack.
+func (a *Agent) seed(host *apply.Host) (map[string]string, error) {
+	names, err := a.db.Stacks()
+	if err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+
+	var ledgers []plan.Ledger
+	known := map[string]string{}
+	for _, name := range names {
+		l, lerr := a.db.Load(name)
+		if lerr != nil {
+			return nil, fmt.Errorf("read ledger: %w", lerr)
+		}
+
+		ledgers = append(ledgers, l)
+		a.known = append(a.known, name)
+		if l.Project != nil {
+			a.stacks.seed(name, l.Project.Incus)
+			if l.RemovedAt.IsZero() {
+				known[name] = l.Project.Source
+			}
+		}
+	}
+
+	host.Prepare(ledgers)
+
+	return known, nil
+}
+
+// forget drops what is known of a stack whose project goes on under another name.
+func (a *Agent) forget(stack string) {
+	a.ports.release(stack)
+	a.stacks.host.Release(stack)
+	err := a.db.Forget(stack)
+	if err != nil {
+		a.log.Error("forget stack", "stack", stack, "err", err)
+	}
+}
+
+// changed notes that a view changed; the zone and the status follow.
+func (a *Agent) changed() {
+	select {
+	case a.publish <- struct{}{}:
+	default:
+	}
+}
+
+// Run runs the agent until ctx ends, then stops its parts within seconds. Operations under way in Incus go on
+// by themselves.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.db.Close()
+
+	listener, err := api.Listen(a.conf.APISocket)
+	if err != nil {
+		return err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	a.stacks.ctx = ctx
+	ready := make(chan struct{})
+	group.Go(func() error { return api.NewServer(a, a.log).Serve(ctx, listener) })
+	group.Go(func() error { return a.dns.Run(ctx) })
+	group.Go(func() error { return a.follow(ctx) })
+	group.Go(func() error { return a.probe(ctx) })
+	group.Go(func() error { return a.notify(ctx, ready) })
+	group.Go(func() error {
+		first := true
+		return a.watch.Run(ctx, func(s watch.Snapshot) {
+			a.snapshot(ctx, s, first)
+			if first {
+				first = false
+				close(ready)
+			}
+		})
+	})
+	group.Go(func() error {
+		return a.incus.Hints(ctx, func(h incus.Hint) {
+			if h.Resync {
+				a.server.answered(time.Now())
+			}
+
+			a.stacks.hint(h, a.stacks.host.Self)
+		})
+	})
+
+	err = group.Wait()
+	a.stacks.wg.Wait()
+	_ = os.Remove(a.conf.APISocket)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+
+	return nil
+}
+
+// snapshot carries what the directories say into the loops.
+func (a *Agent) snapshot(ctx context.Context, s watch.Snapshot, first bool) {
+	var known []string
+	if first {
+		known = a.known
+	}
+
+	for _, p := range a.snap.swap(s) {
+		a.log.WarnContext(ctx, "directory problem", "condition", p.Condition, "text", p.String())
+	}
+
+	a.stacks.take(s, known)
+	a.changed()
+}
+
+// follow rebuilds the zone when a view has changed.
+func (a *Agent) follow(ctx context.Context) error {
+	serial := uint32(time.Now().Unix())
+	for {
+		views, _ := a.stacks.views()
+		subnets, err := a.db.Subnets()
+		if err != nil {
+			a.log.ErrorContext(ctx, "read subnets", "err", err)
+		}
+
+		nets, recs := names(views, subnets)
+		serial++
+		a.dns.Publish(dns.Build(a.conf.Settings.domain(), serial, nets, recs))
+		a.dns.Listen(ctx, a.addresses(nets))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.publish:
+		}
+	}
+}
+
+// addresses are where the DNS server listens: on the gateway of every managed network.
+func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {
+	port := a.conf.DNSPort
+	if port == 0 {
+		port = 53
+	}
+
+	var out []netip.AddrPort
+	if a.conf.DNSAddrs != nil {
+		for _, addr := range a.conf.DNSAddrs {
+			out = append(out, netip.AddrPortFrom(addr, port))
+		}
+
+		return out
+	}
+
+	for _, n := range nets {
+		if n.Gateway.IsValid() {
+			out = append(out, netip.AddrPortFrom(n.Gateway, port))
+		}
+	}
+
+	return out
+}
