@@ -36,8 +36,10 @@ func TestLoginOfTheAuthFile(t *testing.T) {
 		want            error  // nil: let in
 		say             string // FILE stands for the auth file's path
 	}{
-		{"none", "ghcr.io/team/app", `{}`, image.ErrUnauthorized,
-			"ghcr.io has no public image team/app: check the name, or, when it is private, log in: skopeo login --authfile FILE ghcr.io"},
+		{
+			"none", "ghcr.io/team/app", `{}`, image.ErrUnauthorized,
+			"ghcr.io has no public image team/app: check the name, or, when it is private, log in: skopeo login --authfile FILE ghcr.io",
+		},
 		{"for the registry", "ghcr.io/team/app", `{"auths":{"ghcr.io":` + me + `}}`, nil, ""},
 		{"with a scheme", "ghcr.io/team/app", `{"auths":{"https://ghcr.io/":` + me + `}}`, nil, ""},
 		{"in plain words", "ghcr.io/team/app", `{"auths":{"ghcr.io":{"username":"me","password":"secret"}}}`, nil, ""},
@@ -48,8 +50,10 @@ func TestLoginOfTheAuthFile(t *testing.T) {
 		{"for another namespace", "ghcr.io/team/app", `{"auths":{"ghcr.io":` + me + `,"ghcr.io/tea":` + other + `}}`, nil, ""},
 		{"docker's key for the hub", "team/app", `{"auths":{"https://index.docker.io/v1/":` + me + `}}`, nil, ""},
 		{"podman's key for the hub", "team/app", `{"auths":{"docker.io":` + me + `}}`, nil, ""},
-		{"wrong", "ghcr.io/team/app", `{"auths":{"ghcr.io":` + wrong + `}}`, image.ErrUnauthorized,
-			"ghcr.io refuses the login of me in FILE for team/app: log in again"},
+		{
+			"wrong", "ghcr.io/team/app", `{"auths":{"ghcr.io":` + wrong + `}}`, image.ErrUnauthorized,
+			"ghcr.io refuses the login of me in FILE for team/app: log in again",
+		},
 		{"another user's", "ghcr.io/team/app", `{"auths":{"ghcr.io":` + other + `}}`, image.ErrUnauthorized, "the login of other"},
 		{"kept by a helper", "ghcr.io/team/app", `{"auths":{"ghcr.io":{}},"credsStore":"pass"}`, image.ErrUnauthorized, `credential helper "pass"`},
 		{"kept by the registry's helper", "ghcr.io/team/app", `{"credHelpers":{"ghcr.io":"gcloud"}}`, image.ErrUnauthorized, `credential helper "gcloud"`},

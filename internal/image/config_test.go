@@ -39,8 +39,10 @@ func TestConfigsThatAreOdd(t *testing.T) {
 		{"nothing", `{}`, nil, false},
 		{"a check switched off", `{"config":{"Healthcheck":{"Test":["NONE"]}}}`, &plan.Healthcheck{Test: []string{"NONE"}}, false},
 		{"a check that tests nothing", `{"config":{"Healthcheck":{"Interval":5}}}`, nil, false},
-		{"an interval of another kind", `{"config":{"Healthcheck":{"Test":["CMD","x"],"StartInterval":"5s"}}}`,
-			&plan.Healthcheck{Test: []string{"CMD", "x"}}, false},
+		{
+			"an interval of another kind", `{"config":{"Healthcheck":{"Test":["CMD","x"],"StartInterval":"5s"}}}`,
+			&plan.Healthcheck{Test: []string{"CMD", "x"}}, false,
+		},
 		{"an empty environment entry", `{"config":{"Env":["","=x"]}}`, nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

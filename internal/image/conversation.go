@@ -58,7 +58,6 @@ func (r *Resolver) open(ctx context.Context, src source) (*conversation, error) 
 		remote.WithTransport(r.opts.Transport),
 		remote.WithUserAgent(r.opts.UserAgent),
 		remote.WithAuth(auth),
-		remote.WithRetryStatusCodes(),
 		remote.WithRetryPredicate(never),
 	}
 	return c, nil

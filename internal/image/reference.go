@@ -7,6 +7,7 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // hub is Docker Hub's name in references, hubAPI the host that answers for it.
@@ -85,13 +86,9 @@ func parse(ref string) (source, error) {
 	if ok {
 		s.digest = digested.Digest().String()
 	}
-	api := s
-	if api.host == hub {
-		api.host = hubAPI
-	}
-	s.remote, err = name.ParseReference(api.String())
+	s.remote, err = s.ask()
 	if err != nil {
-		return source{}, fmt.Errorf("image %q: %w: %s", ref, ErrInvalid, whatIsWrong(ref))
+		return source{}, fmt.Errorf("image %q: %w: %w", ref, ErrInvalid, err)
 	}
 	return s, nil
 }
@@ -101,6 +98,28 @@ var (
 	incusAlias = regexp.MustCompile(`^[a-z][a-z0-9-]*:[a-z][^:@]*/[^:@]+$`)
 	imageID    = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}$`)
 )
+
+// ask names the source for go-containerregistry, part by part: as a string it would be taken apart by other
+// rules than the grammar's ("localhost/app" would be looked for at Docker Hub).
+func (s source) ask() (name.Reference, error) {
+	host := s.host
+	if host == hub {
+		host = hubAPI
+	}
+	registry, err := name.NewRegistry(host)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", host, err)
+	}
+	repository := registry.Repo(s.path)
+	if s.digest == "" {
+		return repository.Tag(s.tag), nil
+	}
+	_, err = v1.NewHash(s.digest)
+	if err != nil {
+		return nil, fmt.Errorf("digest %s: %w: write name@sha256: and its 64 digits", s.digest, err)
+	}
+	return repository.Digest(s.digest), nil
+}
 
 // shouting tells whether a host is more likely a name in the wrong case: the grammar takes the first part of
 // "Owner/app" for a host.

@@ -62,6 +62,7 @@ func TestInvalidReferencesSayWhatToWrite(t *testing.T) {
 		{"nginx@sha256:12", `must be a digest: write name@sha256:`},
 		{"nginx@latest", `must be a digest: write name@sha256:`},
 		{"images:alpine/edge", "Incus image server"},
+		{"nginx@sha384:" + strings.Repeat("0", 96), "write name@sha256:"},
 		{"nginx:", "the tag is missing: write nginx:latest"},
 		{"-nginx", "write [registry/]name[:tag][@digest]"},
 		{"a..b", "write [registry/]name[:tag][@digest]"},

@@ -3,6 +3,7 @@ package image_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -143,6 +144,9 @@ func TestPlatformOfAnIndex(t *testing.T) {
 			got, err := resolver.Resolve(t.Context(), plan.ImageRef{Ref: "app:1", Platform: tc.platform}, false)
 			if tc.want == "" {
 				wantError(t, err, image.ErrPlatform, "docker.io/library/app:1", "only for linux/")
+				if strings.Contains(err.Error(), "unknown") {
+					t.Errorf("error = %q lists what is no platform", err)
+				}
 				return
 			}
 			if err != nil {
@@ -183,6 +187,60 @@ func TestPlatformIsListedWhenMissing(t *testing.T) {
 
 	add(t, reg, "silent", imagetest.Config{Platform: "none"}, onlyFile)
 	resolve(t, reg, "silent") // says nothing of its platform: taken at its word
+}
+
+func TestIndexWithOddEntries(t *testing.T) {
+	reg := imagetest.New()
+	silent := add(t, reg, "app:silent", imagetest.Config{Platform: "none"}, imagetest.Files{"a": "silent"})
+	arm := add(t, reg, "app:arm", imagetest.Config{Platform: "linux/arm64"}, imagetest.Files{"a": "arm"})
+	_, err := reg.AddIndex("app:1", silent, arm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for arch, want := range map[string]imagetest.Image{"arm64": arm, "amd64": silent} {
+		img, err := image.New(image.Options{Transport: reg, Arch: arch}).Resolve(t.Context(), plan.ImageRef{Ref: "app:1"}, false)
+		if err != nil || img.Fingerprint != want.Fingerprint {
+			t.Errorf("on %s: %s, %v, want %s", arch, img.Fingerprint, err, want.Fingerprint)
+		}
+	}
+	reg.Inject(imagetest.Fault{Path: arm.Digest, Status: 404, Body: `{"errors":[{"code":"MANIFEST_UNKNOWN"}]}`})
+	_, err = image.New(image.Options{Transport: reg, Arch: "arm64"}).Resolve(t.Context(), plan.ImageRef{Ref: "app:1"}, false)
+	wantError(t, err, image.ErrNotFound, "docker.io has no manifest "+arm.Digest+" of library/app")
+}
+
+func TestContentTypeOfAStaticRegistry(t *testing.T) {
+	for _, header := range []string{"", "text/plain", "application/json", "application/vnd.oci.image.index.v1+json; charset=utf-8"} {
+		reg := imagetest.New()
+		made := add(t, reg, "app:amd64", imagetest.Config{Platform: "linux/amd64"}, onlyFile)
+		index, err := reg.AddIndex("app:1", made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resolver := image.New(image.Options{Transport: typed{reg, "/manifests/1", header}, Arch: "amd64"})
+		img, err := resolver.Resolve(t.Context(), plan.ImageRef{Ref: "app:1"}, false)
+		if err != nil || img.Digest != index.Digest || img.Fingerprint != made.Fingerprint {
+			t.Errorf("an index as %q: %+v, %v", header, img, err)
+		}
+	}
+	reg := imagetest.New()
+	made := add(t, reg, "app", imagetest.Config{}, onlyFile)
+	if img := resolve(t, typed{reg, "/manifests/latest", "text/plain"}, "app"); img.Digest != made.Digest {
+		t.Errorf("an image as text: %+v", img)
+	}
+}
+
+// typed changes the content type of the answers under a path.
+type typed struct {
+	next         http.RoundTripper
+	path, header string
+}
+
+func (o typed) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := o.next.RoundTrip(req)
+	if err == nil && strings.Contains(req.URL.Path, o.path) {
+		resp.Header.Set("Content-Type", o.header)
+	}
+	return resp, err
 }
 
 func TestErrorKinds(t *testing.T) {
@@ -238,23 +296,45 @@ func TestArtifactsAreNoImages(t *testing.T) {
 	wantError(t, err, image.ErrFormat, "helm.config")
 }
 
+func TestHostThatIsAsked(t *testing.T) {
+	for ref, want := range map[string]string{
+		"nginx": "registry-1.docker.io", "docker.io/a/b": "registry-1.docker.io", "localhost/app": "localhost",
+		"localhost:5000/app": "localhost:5000", "ghcr.io/my.org/app": "ghcr.io", "quay.io/a@" + digest: "quay.io",
+	} {
+		asked := ""
+		resolver := image.New(image.Options{Transport: hostOf{&asked}})
+		_, err := resolver.Resolve(t.Context(), plan.ImageRef{Ref: ref}, false)
+		wantError(t, err, image.ErrUnavailable)
+		if asked != want {
+			t.Errorf("%s: asked %s, want %s", ref, asked, want)
+		}
+	}
+}
+
+// hostOf notes who is asked, and does not ask.
+type hostOf struct{ host *string }
+
+func (h hostOf) RoundTrip(req *http.Request) (*http.Response, error) {
+	*h.host = req.URL.Host
+	return nil, io.ErrClosedPipe
+}
+
+func TestAbsurdConfigIsNotRead(t *testing.T) {
+	reg := imagetest.New()
+	made := add(t, reg, "app", imagetest.Config{Env: []string{"A=" + strings.Repeat("x", 4<<20)}}, onlyFile)
+	_, err := image.New(image.Options{Transport: reg}).Resolve(t.Context(), plan.ImageRef{Ref: "app@" + made.Digest}, false)
+	wantError(t, err, image.ErrFormat, "absurdly large")
+	if n := reg.Count("/blobs/"); n != 0 {
+		t.Errorf("the config was asked for %d times", n)
+	}
+}
+
 func TestOldSchemaIsRefused(t *testing.T) {
 	reg := imagetest.New()
 	add(t, reg, "old", imagetest.Config{}, onlyFile)
-	old := oldFormat{reg}
+	old := typed{reg, "/manifests/", "application/vnd.docker.distribution.manifest.v1+prettyjws"}
 	_, err := image.New(image.Options{Transport: old}).Resolve(t.Context(), plan.ImageRef{Ref: "old"}, false)
 	wantError(t, err, image.ErrFormat, "schema 1")
-}
-
-// oldFormat declares all manifests to be of schema 1.
-type oldFormat struct{ next http.RoundTripper }
-
-func (o oldFormat) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := o.next.RoundTrip(req)
-	if err == nil && strings.Contains(req.URL.Path, "/manifests/") {
-		resp.Header.Set("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")
-	}
-	return resp, err
 }
 
 func TestSlowRegistryMissesTheDeadline(t *testing.T) {

@@ -89,8 +89,15 @@ func users() Files {
 		name string
 		id   int
 	}{
-		{"root", 0}, {"www-data", 33}, {"postgres", 70}, {"nginx", 101}, {"grafana", 472},
-		{"redis", 999}, {"node", 1000}, {"memcache", 11211}, {"nobody", 65534},
+		{"root", 0},
+		{"www-data", 33},
+		{"postgres", 70},
+		{"nginx", 101},
+		{"grafana", 472},
+		{"redis", 999},
+		{"node", 1000},
+		{"memcache", 11211},
+		{"nobody", 65534},
 	} {
 		passwd += fmt.Sprintf("%s:x:%d:%d::/:/bin/sh\n", u.name, u.id, u.id)
 		group += fmt.Sprintf("%s:x:%d:\n", u.name, u.id)
