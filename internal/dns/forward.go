@@ -209,7 +209,7 @@ func (f *forwarder) check(ctx context.Context, u *upstream) {
 		case err == nil:
 			f.markUp(u)
 		case !u.told.Swap(true):
-			f.log.Warn("name server of the host does not answer", "server", u.addr, "err", err)
+			f.log.WarnContext(ctx, "name server of the host does not answer", "server", u.addr, "err", err)
 		}
 	}()
 }

@@ -61,7 +61,7 @@ func (u *upstreamTest) serveUDP(conn *net.UDPConn) {
 		go func() {
 			answer := u.answer("udp", int(from.Port()), msg)
 			if answer != nil {
-				conn.WriteToUDPAddrPort(answer, from)
+				sendUDP(conn, answer, from)
 			}
 		}()
 	}
@@ -82,7 +82,7 @@ func (u *upstreamTest) serveTCP(l *net.TCPListener) {
 			}
 			answer := u.answer("tcp", conn.RemoteAddr().(*net.TCPAddr).Port, buf[:n])
 			if answer != nil {
-				conn.Write(framed(answer))
+				_, _ = conn.Write(framed(answer)) // a client that is gone is the test's business
 			}
 		}()
 	}
@@ -166,10 +166,14 @@ func TestD26AnswersPassUnchanged(t *testing.T) {
 		q    *miekg.Msg
 		want string
 	}{
-		{"plain", ask4("Www.Example.com."),
-			"NXDOMAIN | aa | ra | ad | Www.Example.com. 77 CLASS1 TYPE65280 \\# 3 010203 | Www.Example.com. 300 IN A 192.0.2.1 | auth example.com. SOA"},
-		{"DNSSEC", ask4("www.example.com.", withEDNS(4096, true)),
-			"NXDOMAIN | aa | ra | ad | www.example.com. 77 CLASS1 TYPE65280 \\# 3 010203 | www.example.com. 300 IN A 192.0.2.1 | auth example.com. SOA | opt v0 1232 | do"},
+		{
+			"plain", ask4("Www.Example.com."),
+			"NXDOMAIN | aa | ra | ad | Www.Example.com. 77 CLASS1 TYPE65280 \\# 3 010203 | Www.Example.com. 300 IN A 192.0.2.1 | auth example.com. SOA",
+		},
+		{
+			"DNSSEC", ask4("www.example.com.", withEDNS(4096, true)),
+			"NXDOMAIN | aa | ra | ad | www.example.com. 77 CLASS1 TYPE65280 \\# 3 010203 | www.example.com. 300 IN A 192.0.2.1 | auth example.com. SOA | opt v0 1232 | do",
+		},
 		{"options stay here", ask4("www.example.com.", withEDNS(1232, false), func(m *miekg.Msg) {
 			m.IsEdns0().Option = []miekg.EDNS0{&miekg.EDNS0_SUBNET{Code: 8, Family: 1, SourceNetmask: 32, Address: net.IP{10, 1, 1, 1}}}
 		}), "NXDOMAIN | aa | ra | ad | www.example.com. 77 CLASS1 TYPE65280 \\# 3 010203 | www.example.com. 300 IN A 192.0.2.1 | auth example.com. SOA | opt v0 1232"},
@@ -189,6 +193,28 @@ func TestD26AnswersPassUnchanged(t *testing.T) {
 	}
 }
 
+func TestD26FlagsGoUpstream(t *testing.T) {
+	up := startUpstream(t, serving("192.0.2.1"))
+	s := start(t, nil, up.addr)
+	for i := range 16 {
+		bit := func(n int) bool { return i>>n&1 == 1 }
+		q := ask4("example.com.", withEDNS(4096, bit(0)))
+		q.RecursionDesired, q.CheckingDisabled, q.AuthenticatedData = bit(1), bit(2), bit(3)
+		resolve(t, "udp", visitor, s.front, q)
+		all := up.questions()
+		m := all[len(all)-1].msg
+		got := fmt.Sprint(m.IsEdns0().Do(), m.RecursionDesired, m.CheckingDisabled, m.AuthenticatedData, m.IsEdns0().UDPSize())
+		if want := fmt.Sprint(bit(0), bit(1), bit(2), bit(3), 1232); got != want {
+			t.Errorf("upstream got DO, RD, CD, AD, size %s, want %s", got, want)
+		}
+	}
+	resolve(t, "udp", visitor, s.front, ask4("example.com."))
+	all := up.questions()
+	if all[len(all)-1].msg.IsEdns0() != nil {
+		t.Error("a question without EDNS went out with it")
+	}
+}
+
 func TestD26QuestionsAreHardToForge(t *testing.T) {
 	up := startUpstream(t, serving("192.0.2.1"))
 	s := start(t, nil, up.addr)
@@ -197,6 +223,9 @@ func TestD26QuestionsAreHardToForge(t *testing.T) {
 		q := ask4(fmt.Sprintf("a-rather-long-name-%d.example.com.", i))
 		q.Id = 7
 		resolve(t, "udp", visitor, s.front, q)
+	}
+	if n := s.forward.gate.count(); n != 0 {
+		t.Errorf("%d places are still taken", n)
 	}
 	ids, ports, names := map[uint16]bool{}, map[int]bool{}, map[string]bool{}
 	for _, q := range up.questions() {
@@ -278,8 +307,10 @@ func TestD27Failover(t *testing.T) {
 		{"first cannot read us", func(_ *upstreamTest, q *miekg.Msg) []byte {
 			return []byte{byte(q.Id >> 8), byte(q.Id), 0x80, miekg.RcodeFormatError, 0, 0, 0, 0, 0, 0, 0, 0}
 		}, serving("192.0.2.1"), good},
-		{"an empty answer is an answer", func(_ *upstreamTest, q *miekg.Msg) []byte { return wire(answered(q, miekg.RcodeNameError)) },
-			serving("192.0.2.1"), "NXDOMAIN | ra"},
+		{
+			"an empty answer is an answer", func(_ *upstreamTest, q *miekg.Msg) []byte { return wire(answered(q, miekg.RcodeNameError)) },
+			serving("192.0.2.1"), "NXDOMAIN | ra",
+		},
 		{"both fail", failing, failing, "SERVFAIL | ra"},
 		{"one fails, one is silent", failing, silent, "SERVFAIL | ra"},
 	} {

@@ -155,7 +155,7 @@ func (s *Server) Listen(ctx context.Context, addrs []netip.AddrPort) {
 	for _, l := range s.listeners {
 		if !slices.Contains(next, l) {
 			l.close()
-			s.log.Info("dns stopped listening", "addr", l.want)
+			s.log.InfoContext(ctx, "dns stopped listening", "addr", l.want)
 		}
 	}
 	s.listeners = next
@@ -176,9 +176,9 @@ func (s *Server) tryOpen(ctx context.Context, l *listener, now time.Time) {
 	l.open(ctx, now)
 	switch {
 	case l.err == nil:
-		s.log.Info("dns listens", "addr", l.addr())
+		s.log.InfoContext(ctx, "dns listens", "addr", l.addr())
 	case before == nil || before.Error() != l.err.Error():
-		s.log.Warn("dns cannot listen", "addr", l.want, "err", l.err)
+		s.log.WarnContext(ctx, "dns cannot listen", "addr", l.want, "err", l.err)
 	}
 }
 

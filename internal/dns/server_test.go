@@ -41,8 +41,10 @@ func replicas(service string, n int) []Record {
 		for range i {
 			addr = addr.Next()
 		}
-		recs = append(recs, Record{Project: "shop", Service: service, Instance: fmt.Sprint(service, "-", i+1), Up: true,
-			On: []Interface{{Network: "front", Addr: addr}}})
+		recs = append(recs, Record{
+			Project: "shop", Service: service, Instance: fmt.Sprint(service, "-", i+1), Up: true,
+			On: []Interface{{Network: "front", Addr: addr}},
+		})
 	}
 	return recs
 }
@@ -104,7 +106,10 @@ func dial(t testing.TB, network, from string, to netip.AddrPort) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	err = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
 	return conn
 }
 
@@ -242,28 +247,38 @@ func TestReplies(t *testing.T) {
 			want string
 		}{
 			{"D01 service", ask4("web.shop.incus."), "NOERROR | aa | ra | web.shop.incus. 5 IN A 127.53.1.100"},
-			{"D08 other family", ask4("web.shop.incus.", func(m *miekg.Msg) { m.Question[0].Qtype = miekg.TypeAAAA }),
-				"NOERROR | aa | ra | " + soa},
+			{
+				"D08 other family", ask4("web.shop.incus.", func(m *miekg.Msg) { m.Question[0].Qtype = miekg.TypeAAAA }),
+				"NOERROR | aa | ra | " + soa,
+			},
 			{"D09 unknown", ask4("nosuch.shop.incus."), "NXDOMAIN | aa | ra | " + soa},
-			{"D17 EDNS", ask4("web.shop.incus.", withEDNS(4096, false)),
-				"NOERROR | aa | ra | web.shop.incus. 5 IN A 127.53.1.100 | opt v0 1232"},
+			{
+				"D17 EDNS", ask4("web.shop.incus.", withEDNS(4096, false)),
+				"NOERROR | aa | ra | web.shop.incus. 5 IN A 127.53.1.100 | opt v0 1232",
+			},
 			{"D17 DO", ask4("web.", withEDNS(1232, true)), "NOERROR | aa | ra | web. 5 IN A 127.53.1.100 | opt v0 1232 | do"},
 			{"D17 unknown option", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) {
 				m.IsEdns0().Option = []miekg.EDNS0{&miekg.EDNS0_LOCAL{Code: 100}}
 			}), "NOERROR | aa | ra | web. 5 IN A 127.53.1.100 | opt v0 1232"},
-			{"D17 unknown flag", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) { m.IsEdns0().SetZ(0x40) }),
-				"NOERROR | aa | ra | web. 5 IN A 127.53.1.100 | opt v0 1232"},
+			{
+				"D17 unknown flag", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) { m.IsEdns0().SetZ(0x40) }),
+				"NOERROR | aa | ra | web. 5 IN A 127.53.1.100 | opt v0 1232",
+			},
 			{"D06 client subnet changes nothing", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) {
 				m.IsEdns0().Option = []miekg.EDNS0{&miekg.EDNS0_SUBNET{Code: 8, Family: 1, SourceNetmask: 32, Address: net.IP{127, 53, 2, 9}}}
 			}), "NOERROR | aa | ra | web. 5 IN A 127.53.1.100 | opt v0 1232"},
-			{"D18 EDNS version 1", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) { m.IsEdns0().SetVersion(1) }),
-				"BADVERS | opt v0 1232"},
+			{
+				"D18 EDNS version 1", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) { m.IsEdns0().SetVersion(1) }),
+				"BADVERS | opt v0 1232",
+			},
 			{"D18 with an option", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) {
 				m.IsEdns0().SetVersion(1)
 				m.IsEdns0().Option = []miekg.EDNS0{&miekg.EDNS0_LOCAL{Code: 100}}
 			}), "BADVERS | opt v0 1232"},
-			{"D23 class", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) { m.Question[0].Qclass = miekg.ClassCHAOS }),
-				"REFUSED | ra | opt v0 1232 | ede 18"},
+			{
+				"D23 class", ask4("web.", withEDNS(1232, false), func(m *miekg.Msg) { m.Question[0].Qclass = miekg.ClassCHAOS }),
+				"REFUSED | ra | opt v0 1232 | ede 18",
+			},
 			{"D23 class without EDNS", ask4("web.", func(m *miekg.Msg) { m.Question[0].Qclass = miekg.ClassANY }), "REFUSED | ra"},
 			{"D24 case", ask4("WeB.shOP.inCus."), "NOERROR | aa | ra | WeB.shOP.inCus. 5 IN A 127.53.1.100"},
 			{"D25 flags", ask4("web.", func(m *miekg.Msg) {
@@ -389,7 +404,10 @@ func TestD20Garbage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.(*net.TCPConn).CloseWrite()
+		err = conn.(*net.TCPConn).CloseWrite()
+		if err != nil {
+			t.Logf("%s: closed already: %v", name, err)
+		}
 		rest, err := io.ReadAll(conn)
 		if len(rest) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: got % x, %v; want the connection closed", name, rest, err)
@@ -639,8 +657,10 @@ func TestParseResolvConf(t *testing.T) {
 		{"nonsense and doubles", "nameserver\nnameserver x\nnameserver 192.0.2.1\nnameserver 192.0.2.1\nnameservers 192.0.2.9", "192.0.2.1:53"},
 		{"none", "", "127.0.0.1:53"},
 		{"mapped", "nameserver ::ffff:192.0.2.1\n", "192.0.2.1:53"},
-		{"many", strings.Repeat("nameserver 192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4 192.0.2.5 192.0.2.6 192.0.2.7 192.0.2.8 192.0.2.9\n", 2),
-			"192.0.2.1:53 192.0.2.2:53 192.0.2.3:53 192.0.2.4:53 192.0.2.5:53 192.0.2.6:53 192.0.2.7:53 192.0.2.8:53"},
+		{
+			"many", strings.Repeat("nameserver 192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4 192.0.2.5 192.0.2.6 192.0.2.7 192.0.2.8 192.0.2.9\n", 2),
+			"192.0.2.1:53 192.0.2.2:53 192.0.2.3:53 192.0.2.4:53 192.0.2.5:53 192.0.2.6:53 192.0.2.7:53 192.0.2.8:53",
+		},
 	} {
 		var st Status
 		for _, a := range parseResolvConf(tc.text) {

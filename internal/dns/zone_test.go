@@ -14,12 +14,14 @@ import (
 //
 //	shop-front 10.1.0.0/24   web-1 .11  web-2 .12  web-3 (down) .13  proxy .20
 //	shop-back  10.2.0.0/24   web-1 .11  web-2 .12                    db .30
-//	edge       10.3.0.0/20   proxy .20                               blog's app-1 .40
+//	edge       10.3.0.0/20   proxy .20                               blog's app-1 .40  web-1 .41
 //	blog-data  10.4.0.0/24   (internal) app-1 .40, store .50
 var (
 	testNets = []Network{
-		{Name: "shop-front", Key: "front", Project: "shop", Prefix: pfx("10.1.0.0/24"), Gateway: ip("10.1.0.1"),
-			Prefix6: pfx("fd00:1::/64"), Gateway6: ip("fd00:1::1")},
+		{
+			Name: "shop-front", Key: "front", Project: "shop", Prefix: pfx("10.1.0.0/24"), Gateway: ip("10.1.0.1"),
+			Prefix6: pfx("fd00:1::/64"), Gateway6: ip("fd00:1::1"),
+		},
 		{Name: "shop-back", Key: "back", Project: "shop", Prefix: pfx("10.2.0.0/24"), Gateway: ip("10.2.0.1")},
 		{Name: "edge", Key: "edge", Project: "shop", Prefix: pfx("10.3.0.0/20"), Gateway: ip("10.3.0.1")},
 		{Name: "blog-data", Key: "data", Project: "blog", Prefix: pfx("10.4.0.0/24"), Gateway: ip("10.4.0.1"), Internal: true},
@@ -28,23 +30,33 @@ var (
 		{Project: "shop", Service: "web", Instance: "web-1", Up: true, Names: []string{"site"}, On: []Interface{
 			{Network: "shop-front", Addr: ip("10.1.0.11"), Aliases: []string{"www", "shop.example.com"}},
 			{Network: "shop-front", Addr: ip("fd00:1::11")},
-			{Network: "shop-back", Addr: ip("10.2.0.11")}}},
+			{Network: "shop-back", Addr: ip("10.2.0.11")},
+		}},
 		{Project: "shop", Service: "web", Instance: "web-2", Up: true, On: []Interface{
 			{Network: "shop-back", Addr: ip("10.2.0.12")},
-			{Network: "shop-front", Addr: ip("10.1.0.12"), Aliases: []string{"www"}}}},
+			{Network: "shop-front", Addr: ip("10.1.0.12"), Aliases: []string{"www"}},
+		}},
 		{Project: "shop", Service: "web", Instance: "web-3", On: []Interface{
-			{Network: "shop-front", Addr: ip("10.1.0.13"), Aliases: []string{"www"}}}},
+			{Network: "shop-front", Addr: ip("10.1.0.13"), Aliases: []string{"www"}},
+		}},
 		{Project: "shop", Service: "db", Instance: "db-1", Up: true, On: []Interface{
-			{Network: "shop-back", Addr: ip("10.2.0.30"), Aliases: []string{"sql.data"}}}},
+			{Network: "shop-back", Addr: ip("10.2.0.30"), Aliases: []string{"sql.data"}},
+		}},
 		{Project: "shop", Service: "Proxy", Instance: "gate", Up: true, Names: []string{"gate"}, On: []Interface{
 			{Network: "shop-front", Addr: ip("10.1.0.20")},
-			{Network: "edge", Addr: ip("10.3.0.20"), Aliases: []string{"auth.example.org"}}}},
+			{Network: "edge", Addr: ip("10.3.0.20"), Aliases: []string{"auth.example.org"}},
+		}},
 		{Project: "shop", Service: "batch", On: []Interface{{Network: "shop-back"}}},
 		{Project: "blog", Service: "app", Instance: "app-1", Up: true, On: []Interface{
 			{Network: "edge", Addr: ip("10.3.0.40")},
-			{Network: "blog-data", Addr: ip("10.4.0.40")}}},
+			{Network: "blog-data", Addr: ip("10.4.0.40")},
+		}},
+		{Project: "blog", Service: "web", Instance: "web-1", Up: true, On: []Interface{
+			{Network: "edge", Addr: ip("10.3.0.41")},
+		}},
 		{Project: "blog", Service: "store", Instance: "store-1", Up: true, On: []Interface{
-			{Network: "blog-data", Addr: ip("10.4.0.50")}}},
+			{Network: "blog-data", Addr: ip("10.4.0.50")},
+		}},
 	}
 )
 
@@ -84,6 +96,8 @@ func TestZone(t *testing.T) {
 		{"D03 unknown bare name", guest, "nosuch. A", noBare},
 		{"D03 bare name of a foreign network", guest, "store. A", noBare},
 		{"D03 bare name of another project on a shared network", proxy, "app. A", "NOERROR aa A 10.3.0.40"},
+		{"D03 own project first", proxy, "web. A", "NOERROR aa A 10.1.0.11 A 10.1.0.12"},
+		{"D03 own project first there too", app, "web. A", "NOERROR aa A 10.3.0.41"},
 		{"D03 and the other way round", app, "proxy. A", "NOERROR aa A 10.3.0.20"},
 		{"D03 bare names mean nothing to the host", host, "web. A", noBare},
 		{"D03 validators get through", guest, "com. DS", forw},
@@ -161,7 +175,16 @@ func TestZone(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			v := z.View(parties(t, tc.from))
-			got := text(z.Answer(v, question(t, tc.question)))
+			a := z.Answer(v, question(t, tc.question))
+			got := text(a)
+			if a.SOA != nil && (a.SOA.Hdr.Ttl != a.SOA.Minttl || a.SOA.Minttl > ttl) {
+				t.Errorf("D12 a negative answer lives longer than a positive one: %v", a.SOA)
+			}
+			for _, r := range a.RRs {
+				if r.Header().Name != question(t, tc.question).Name || r.Header().Ttl != ttl {
+					t.Errorf("D12, D24 owner or lifetime is wrong: %v", r)
+				}
+			}
 			if got != tc.want {
 				t.Errorf("%s from %s\n got %s\nwant %s", tc.question, tc.from, got, tc.want)
 			}
@@ -172,8 +195,10 @@ func TestZone(t *testing.T) {
 func TestUnreadyInstancesAreLeftOut(t *testing.T) {
 	nets := testNets[:1]
 	replica := func(n int, unready bool) Record {
-		return Record{Project: "shop", Service: "web", Instance: fmt.Sprint("web-", n), Up: true, Unready: unready,
-			On: []Interface{{Network: "shop-front", Addr: ip(fmt.Sprint("10.1.0.", n))}}}
+		return Record{
+			Project: "shop", Service: "web", Instance: fmt.Sprint("web-", n), Up: true, Unready: unready,
+			On: []Interface{{Network: "shop-front", Addr: ip(fmt.Sprint("10.1.0.", n))}},
+		}
 	}
 	for _, tc := range []struct{ name, question, want string }{
 		{"B1 ready ones", "web. A", "NOERROR aa A 10.1.0.12 A 10.1.0.13"},
@@ -205,9 +230,16 @@ func TestInstanceNameYieldsToAName(t *testing.T) {
 }
 
 func TestDisputedAddressIsRefused(t *testing.T) {
+	// Both have the address; b alone is on the back network too, and so sees the database.
 	claim := func(name string, up bool) Record {
-		return Record{Project: "shop", Service: name, Instance: name, Up: up,
-			On: []Interface{{Network: "shop-front", Addr: ip("10.1.0.11")}, {Network: "shop-back"}}}
+		r := Record{
+			Project: "shop", Service: name, Instance: name, Up: up,
+			On: []Interface{{Network: "shop-front", Addr: ip("10.1.0.11")}},
+		}
+		if name == "b" {
+			r.On = append(r.On, Interface{Network: "shop-back"})
+		}
+		return r
 	}
 	for _, tc := range []struct {
 		name string
@@ -215,11 +247,11 @@ func TestDisputedAddressIsRefused(t *testing.T) {
 		want string
 	}{
 		{"D07 two that run", []Record{claim("a", true), claim("b", true)}, "REFUSED ede 18 10.1.0.11 is claimed by two instances"},
-		{"the one that runs is believed", []Record{claim("a", false), claim("b", true)}, "NOERROR aa A 10.1.0.11"},
-		{"in any order", []Record{claim("b", true), claim("a", false)}, "NOERROR aa A 10.1.0.11"},
+		{"the one that runs is believed", []Record{claim("a", false), claim("b", true)}, "NOERROR aa A 10.2.0.30"},
+		{"in any order", []Record{claim("b", true), claim("a", false)}, "NOERROR aa A 10.2.0.30"},
 	} {
-		z := Build("incus", 1, testNets, tc.recs)
-		got := text(z.Answer(z.View(parties(t, web)), question(t, "b. A")))
+		z := Build("incus", 1, testNets, append(tc.recs, testRecs[3]))
+		got := text(z.Answer(z.View(parties(t, web)), question(t, "db. A")))
 		if got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
 		}

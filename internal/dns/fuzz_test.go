@@ -1,0 +1,122 @@
+package dns
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	miekg "github.com/miekg/dns"
+)
+
+// FuzzPacket sends any bytes as a question: no panic, at most one reply, and that one well formed, within its
+// limit, and with the identity and the question of what was asked.
+func FuzzPacket(f *testing.F) {
+	s := New(Options{Upstreams: []netip.AddrPort{}})
+	s.Publish(Build("incus", 1, testNets, append(testRecs, manyReplicas()...)))
+	for _, q := range []*miekg.Msg{
+		ask4("web.shop.incus."), ask4("WEB.", withEDNS(4096, true)), ask4("many.", withEDNS(512, false)),
+		ask4("example.com."), ask4("incus."), ask4("."), ask4("12.0.1.10.in-addr.arpa."), ask4(`a\.b\000.shop.incus.`),
+	} {
+		for _, typ := range []uint16{miekg.TypeA, miekg.TypeAAAA, miekg.TypeSOA, miekg.TypeNS, miekg.TypePTR, miekg.TypeANY, miekg.TypeAXFR} {
+			q.Question[0].Qtype = typ
+			f.Add(pack(f, q), false)
+			f.Add(pack(f, q), true)
+		}
+	}
+	f.Add([]byte{0, 1, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0}, false)
+	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1}, false)
+	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {
+		sent := bytes.Clone(msg)
+		reply, ask := s.answer(msg, ip("10.1.0.1"), ip("10.1.0.99"), tcp)
+		if !bytes.Equal(msg, sent) {
+			t.Fatal("the message was changed")
+		}
+		if ask != nil {
+			s.forward.gate.leave(ask.from)
+			_, err := ask.q.wanted(tcp).message(true)
+			if reply != nil || err != nil {
+				t.Fatalf("forwarded with a reply (% x) or not at all (%v)", reply, err)
+			}
+			return
+		}
+		checkReply(t, msg, reply, tcp)
+	})
+}
+
+func manyReplicas() []Record {
+	var recs []Record
+	addr := ip("10.3.1.0")
+	for range 300 {
+		addr = addr.Next()
+		recs = append(recs, Record{
+			Project: "shop", Service: "many", Instance: "m", Up: true,
+			On: []Interface{{Network: "shop-front", Addr: addr}},
+		})
+	}
+	return recs
+}
+
+func checkReply(t *testing.T, msg, reply []byte, tcp bool) {
+	t.Helper()
+	if reply == nil {
+		if len(msg) >= headerLen && msg[2]&0x80 == 0 {
+			t.Fatal("a question got no reply")
+		}
+		return
+	}
+	limit := maxPayload
+	if tcp {
+		limit = maxMessage
+	}
+	if len(reply) < headerLen || len(reply) > limit || !bytes.Equal(reply[:2], msg[:2]) || reply[2]&0x80 == 0 {
+		t.Fatalf("bad reply: % x", reply)
+	}
+	m := unpack(t, reply)
+	if len(m.Question) > 0 {
+		end, _ := nameEnd(msg, headerLen)
+		if !bytes.HasPrefix(reply[headerLen:], msg[headerLen:end+4]) {
+			t.Fatalf("question bytes differ: % x", reply)
+		}
+	}
+	if m.Truncated && len(m.Answer) == 0 {
+		t.Fatal("truncated to nothing")
+	}
+	l, ok := readAnswer(reply)
+	if len(m.Question) > 0 && (!ok || l.end != len(reply)) {
+		t.Fatalf("the counts do not fit the records: % x", reply)
+	}
+}
+
+// FuzzUpstreamAnswer gives any bytes as an upstream's answer: no panic, and what is passed on keeps the
+// client's identity, question and limit.
+func FuzzUpstreamAnswer(f *testing.F) {
+	q := ask4("www.Example.com.")
+	for _, m := range []*miekg.Msg{
+		answered(q, miekg.RcodeSuccess, "x. 300 A 192.0.2.1"),
+		answered(ask4("www.example.com.", withEDNS(1232, true)), miekg.RcodeNameError, "x. 300 TXT hello", "x. 1 MX 1 www.example.com."),
+	} {
+		f.Add(wire(m), true)
+		f.Add(wire(m), false)
+	}
+	f.Fuzz(func(t *testing.T, answer []byte, edns bool) {
+		if edns {
+			q = ask4("www.Example.com.", withEDNS(700, false))
+		} else {
+			q = ask4("www.Example.com.")
+		}
+		asked := readQuery(pack(t, q))
+		limit := asked.limit(false)
+		reply := asked.relay(answer, limit)
+		if reply == nil {
+			return
+		}
+		if len(reply) > limit || binary.BigEndian.Uint16(reply) != q.Id || !bytes.HasPrefix(reply[headerLen:], asked.asked) {
+			t.Fatalf("bad reply: % x", reply)
+		}
+		l, ok := readAnswer(reply)
+		if !ok || l.end != len(reply) || edns != (l.opt.end > 0) {
+			t.Fatalf("the counts do not fit the records: % x", reply)
+		}
+	})
+}
