@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	// pingEvery is how often we ask whether the other end of the event stream lives; silentFor is how long
-	// it may say nothing at all. Incus pings every 10 s by itself.
-	pingEvery = 20 * time.Second
+	// silentFor is how long an event stream may say nothing at all before it counts as dead: Incus pings
+	// every 10 s.
 	silentFor = 60 * time.Second
 	// settleAfter is how long after connecting everything counts as unread at the latest.
 	settleAfter = time.Second
@@ -82,34 +81,14 @@ func (c *Client) listen(ctx context.Context, q *queue, again bool) (connected bo
 	if err != nil {
 		return false, classify(ctx, err, false)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { keepAlive(ctx, conn) })
-	defer wg.Wait()
-	defer cancel()
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	c.forget() // the server may be another one now
 	if again {
 		c.log.InfoContext(ctx, "event stream back")
 	}
 	return true, read(conn, q)
-}
-
-// keepAlive pings, and closes the connection when ctx ends.
-func keepAlive(ctx context.Context, conn *websocket.Conn) {
-	defer func() { _ = conn.Close() }()
-	t := time.NewTicker(pingEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			err := conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(slack))
-			if err != nil {
-				return
-			}
-		}
-	}
 }
 
 // read turns frames into hints until the connection ends or falls silent.
@@ -120,7 +99,6 @@ func read(conn *websocket.Conn, q *queue) error {
 	defer late.Stop()
 	alive := func() error { return conn.SetReadDeadline(time.Now().Add(silentFor)) }
 	conn.SetReadLimit(1 << 20)
-	conn.SetPongHandler(func(string) error { return alive() })
 	conn.SetPingHandler(func(data string) error {
 		resync()
 		err := conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(slack))

@@ -1,0 +1,4 @@
+package incus
+
+// ParseHint is parseHint, for the fuzzer.
+var ParseHint = parseHint
