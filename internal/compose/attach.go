@@ -73,10 +73,9 @@ func (s *service) attach(name string, c types.ServiceNetworkConfig) plan.Attachm
 	}
 
 	s.checkMAC(key+".mac_address", c.MacAddress)
-	for k, v := range s.t.known(key+".x-incus-compose", c.Extensions[extCompose], "internal") {
-		if k == "internal" && fmt.Sprint(v) == "true" {
-			a.Config = noGateway(a.Config)
-		}
+	internal := s.t.known(key+".x-incus-compose", c.Extensions[extCompose], "internal")["internal"]
+	if fmt.Sprint(internal) == "true" {
+		a.Config = noGateway(a.Config)
 	}
 
 	if c.Ipv4Address != "" {

@@ -140,11 +140,7 @@ func (t *translation) checkInstances() {
 	owner := map[string]string{}
 	for _, s := range t.out.Services {
 		for i := range min(s.Replicas, maxReplicas) {
-			name := s.ContainerName
-			if name == "" {
-				name = InstanceName(s.Name, i+1)
-			}
-
+			name := plan.InstanceName(s, i+1)
 			by, taken := owner[name]
 			if taken && by != s.Name {
 				t.refuse("services."+s.Name, fmt.Sprintf("its instance %s is also one of %s", name, by), "rename one of the services, or its container_name")

@@ -20,6 +20,7 @@ var (
 	badSpec     = regexp.MustCompile(`^invalid spec: (.*): (.*)$`)
 	extendsOf   = regexp.MustCompile(`^cannot extend service "([^"]+)" in \S+: (.*)$`)
 	structPath  = regexp.MustCompile(`'((?:services|networks|volumes|configs|secrets)\[[^']+)'`)
+	mustBe      = regexp.MustCompile(`^([a-z][\w.-]*) (must be .*)$`)
 	dottedPath  = regexp.MustCompile(`(?:services|networks|volumes|configs|secrets|include)\.[^\s:,'"]+`)
 )
 
@@ -210,6 +211,11 @@ func explainOther(x *index, text string) Problem {
 	m := structPath.FindStringSubmatch(text)
 	if m != nil {
 		return at(x, m[1], strings.TrimSpace(strings.Replace(text, m[0], "", 1)), "")
+	}
+
+	m = mustBe.FindStringSubmatch(text)
+	if m != nil {
+		return at(x, m[1], m[2], "")
 	}
 
 	key := dottedPath.FindString(text)

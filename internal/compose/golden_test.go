@@ -122,6 +122,7 @@ func describe(t *testing.T, files []txtar.File) string {
 	t.Helper()
 	in := stack(t, files)
 	t.Chdir(in.Dir)
+	t.Setenv("MISSING", "leaked from the host")
 	p, err := Load(t.Context(), in)
 	var refused *Error
 	if err != nil && !errors.As(err, &refused) {
@@ -143,7 +144,9 @@ func describe(t *testing.T, files []txtar.File) string {
 		fmt.Fprintf(&b, "warning %s:%d: %s: %s\n", w.File, w.Line, w.Key, w.Text)
 	}
 
-	return strings.ReplaceAll(b.String(), in.Dir+"/", "")
+	text := strings.ReplaceAll(b.String(), in.Dir+"/", "")
+
+	return strings.ReplaceAll(text, filepath.Dir(in.Dir)+"/", "../")
 }
 
 // dump prints a line for each field that is not zero. Places are shortened to file:line, and warnings are

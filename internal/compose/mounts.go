@@ -51,7 +51,7 @@ func (s *service) mount(at plan.Place, v types.ServiceVolumeConfig) {
 
 	switch v.Type {
 	case types.VolumeTypeBind:
-		m.Create = v.Bind != nil && bool(v.Bind.CreateHostPath)
+		m.Create = v.Bind == nil || bool(v.Bind.CreateHostPath)
 		m.NoShift = m.Config["security.shifted"] == "false"
 		if !strings.HasPrefix(v.Source, "/") {
 			s.t.refuseAt(at, key, fmt.Sprintf("the source %q is not a path of the host", v.Source), `begin it with "/" or "./"`)

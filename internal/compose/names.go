@@ -4,11 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
-	"strconv"
 	"strings"
 	"unicode"
 
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 const (
@@ -16,19 +17,18 @@ const (
 	maxNetwork = 13 // of a bridge: two less than the kernel allows, as lxc/incus-compose does it
 )
 
-// Slug turns a name into what Incus accepts in the names of projects and instances: lower case, accents
-// folded, everything that is not a letter or digit a hyphen, no hyphen at the ends. A slug of more than 63
+// Slug turns a name into what Incus accepts in the names of projects and instances, as lxc/incus-compose does:
+// lower case, accents folded, a hyphen for each underscore and for each run of other characters, none at the
+// ends. A slug of more than 63
 // characters, or of none, becomes 32 hex digits of the name's sha256.
 func Slug(name string) string { return slug(name, maxName) }
 
 // ProjectName is the Incus project of a compose project.
 func ProjectName(name string) string { return Slug(name) }
 
-// InstanceName is the n-th instance of a service, from 1: "web-1".
+// InstanceName is the n-th instance of a service without container_name, from 1: "web-1".
 func InstanceName(service string, n int) string {
-	name := service + "-" + strconv.Itoa(n)
-
-	return Slug(name)
+	return plan.InstanceName(plan.Service{Name: service}, n)
 }
 
 // VolumeName is the custom volume of a compose volume: "vol-" and the slug of its key.
@@ -53,17 +53,22 @@ func bridgeName(name string) string {
 
 func slug(name string, most int) string {
 	var b strings.Builder
+	hyphen := false // one is due for what was left out
 	for _, r := range norm.NFKD.String(strings.ToLower(name)) {
 		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_':
+			if hyphen {
+				b.WriteByte('-')
+			}
+
 			b.WriteRune(r)
-		case unicode.Is(unicode.Mn, r):
-		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
-			b.WriteByte('-')
+			hyphen = false
+		case !unicode.Is(unicode.Mn, r):
+			hyphen = true
 		}
 	}
 
-	s := strings.TrimRight(b.String(), "-")
+	s := strings.ReplaceAll(strings.Trim(b.String(), "-_"), "_", "-")
 	if s != "" && len(s) <= most {
 		return s
 	}
@@ -79,7 +84,7 @@ func nearest(name string, words []string) string {
 		return ""
 	}
 
-	best, least := "", max(1, min(3, len(name)/2))+1
+	best, least := "", min(3, (len(name)+1)/2)+1
 	for _, w := range words {
 		d := distance(name, w)
 		if d < least || d == least && best != "" && w < best {

@@ -48,7 +48,8 @@ func (t *translation) network(name string, c types.NetworkConfig) {
 // networkName gives a network its own name: the user's, when there is one.
 func (t *translation) networkName(n *plan.Network, key string, c types.NetworkConfig) {
 	own := ""
-	for _, v := range t.known(key+".x-incus-compose", c.Extensions[extCompose], "network") {
+	v, ok := t.known(key+".x-incus-compose", c.Extensions[extCompose], "network")["network"]
+	if ok {
 		own = t.scalar(key+".x-incus-compose.network", v)
 	}
 

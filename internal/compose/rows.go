@@ -143,8 +143,8 @@ var unsupported = map[string]string{
 	"deploy.placement":              "ignored: there is one host",
 	"deploy.resources.reservations": "not supported yet: nothing is reserved",
 	"deploy.restart_policy":         "not supported yet: use restart",
-	"deploy.rollback_config":        "not supported yet: replicas are changed one after the other",
-	"deploy.update_config":          "not supported yet: replicas are changed one after the other",
+	"deploy.rollback_config":        "not supported yet: it has no effect",
+	"deploy.update_config":          "not supported yet: it has no effect",
 
 	"networks.*.ipv6_address":           "not supported yet: the network has IPv4 only",
 	"networks.*.driver_opts":            "ignored: set the NIC's keys with x-incus",
@@ -169,7 +169,5 @@ var unsupported = map[string]string{
 	"/models":                    "ignored: there is no model runner here; run it as a service",
 	"/networks.*.ipam.options":   "ignored: the agent hands out the addresses",
 	"/configs.*.labels":          "ignored: the file has no labels",
-	"/configs.*.driver":          "ignored: there are no config drivers here",
-	"/configs.*.driver_opts":     "ignored: there are no config drivers here",
 	"/configs.*.template_driver": "ignored: the content is taken as it is",
 }

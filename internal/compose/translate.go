@@ -126,10 +126,9 @@ func (t *translation) volume(name string, c types.VolumeConfig) {
 		t.checkName(key+".name", c.Name)
 	}
 
-	for k, value := range t.known(key+".x-incus-compose", c.Extensions[extCompose], "pool") {
-		if k == "pool" {
-			v.Pool = t.scalar(key+".x-incus-compose.pool", value)
-		}
+	pool, ok := t.known(key+".x-incus-compose", c.Extensions[extCompose], "pool")["pool"]
+	if ok {
+		v.Pool = t.scalar(key+".x-incus-compose.pool", pool)
 	}
 
 	if c.Driver != "" && c.Driver != "local" && c.Driver != "default" {
