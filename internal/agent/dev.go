@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -17,21 +19,28 @@ import (
 // it is for real. The returned function ends the pretended Incus.
 func Dev(ctx context.Context, conf Config) (Config, func()) {
 	registry := imagetest.Anything()
-	images := image.New(image.Options{Transport: registry, Log: conf.Log})
 	srv := incustest.New(incustest.Options{
 		// About what a small host takes, so that a plan can be watched.
 		Delays: incustest.Delays{
 			Create: 80 * time.Millisecond, Start: 220 * time.Millisecond, Stop: 150 * time.Millisecond,
 			Delete: 30 * time.Millisecond, Rebuild: 150 * time.Millisecond, Pull: 400 * time.Millisecond,
 		},
-		Resolve: func(server, alias string) (incustest.Image, error) {
-			img, err := images.Resolve(ctx, plan.ImageRef{Ref: strings.TrimPrefix(server, "https://") + "/" + alias}, false)
-			return incustest.Image{Fingerprint: img.Fingerprint}, err
-		},
+		Resolve: resolver(ctx, registry, conf.Log),
 	})
 	conf.Dial, conf.Registry = srv.Dial, registry
 	conf.Settings.Owner = "dev"
 	conf.DNSAddrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 
 	return conf, srv.Close
+}
+
+// resolver has the pretended Incus find what the pretended registry has.
+func resolver(ctx context.Context, registry http.RoundTripper, log *slog.Logger) func(server, alias string) (incustest.Image, error) {
+	images := image.New(image.Options{Transport: registry, Log: log})
+
+	return func(server, alias string) (incustest.Image, error) {
+		img, err := images.Resolve(ctx, plan.ImageRef{Ref: strings.TrimPrefix(server, "https://") + "/" + alias}, false)
+
+		return incustest.Image{Fingerprint: img.Fingerprint}, err
+	}
 }
