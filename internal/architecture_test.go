@@ -39,8 +39,12 @@ var ownImports = map[string]struct {
 	"internal/health":          {[]string{"internal/plan"}, "the machine is a core, and its runner sees Incus through its own interface"},
 	"internal/image/imagetest": {[]string{"internal/plan"}, "the registry in memory stands beside the client it serves"},
 	"internal/incus/incustest": {[]string{"internal/plan", "internal/incus"}, "the fake Incus stands beside the client it serves"},
-	"internal/apply":           {[]string{"internal/plan"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
-	"internal/api":             {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
+	"internal/incus/incustest/conformance": {
+		[]string{"internal/plan", "internal/incus", "internal/incus/incustest"},
+		"what the client promises, as tests for the fake and for a real server",
+	},
+	"internal/apply": {[]string{"internal/plan"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
+	"internal/api":   {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
 	"internal/cli": {
 		[]string{"internal/plan", "internal/api", "internal/compose"},
 		"verbs are clients of the API; only check and parse read files themselves",
@@ -67,14 +71,14 @@ var onlyHere = []struct {
 	why     string
 }{
 	{"github.com/compose-spec/compose-go", []string{"internal/compose"}, "compose files become plan.Project in one place"},
-	{"github.com/lxc/incus", []string{"internal/incus", "internal/incus/incustest"}, "the client's traps are known in one place"},
+	{"github.com/lxc/incus", []string{"internal/incus", "internal/incus/incustest", "internal/incus/incustest/conformance"}, "the client's traps are known in one place"},
 	{"go.etcd.io/bbolt", []string{"internal/state"}, "one process, one owner of the ledger"},
 	{"github.com/google/go-containerregistry", []string{"internal/image", "internal/image/imagetest"}, "references and digests are resolved in one place"},
 	{"github.com/miekg/dns", []string{"internal/dns"}, "the library is frozen upstream: keep it replaceable"},
 	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "events are hints, and only watch knows how deaf they are"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "the command line is one package"},
 	{"github.com/coreos/go-systemd", []string{"internal/agent", "internal/health"}, "only a daemon talks to systemd"},
-	{"testing", []string{"internal/incus/incustest"}, "test helpers stay out of the binaries"},
+	{"testing", []string{"internal/incus/incustest/conformance"}, "test helpers stay out of the binaries"},
 	{"github.com/stretchr/testify", nil, "tests use testing and go-cmp"},
 }
 

@@ -76,6 +76,7 @@ func TestStyleComplaints(t *testing.T) {
 		{"a skipped test", "p_test.go", "package p\nfunc f(t *testing.T) { t.Skip(\"no root\") }\n", "Skip"},
 		{"a skip of something else", "p_test.go", "package p\nfunc f(d *decoder) { d.Skip() }\n", ""},
 		{"a test that sleeps", "p_test.go", "package p\nimport \"time\"\nfunc f() { time.Sleep(1) }\n", "sleeps"},
+		{"a test that polls", "p_test.go", "package p\nimport \"time\"\nfunc f() { for !done() { time.Sleep(1) } }\n", ""},
 		{"a test that sleeps in a bubble", "p_test.go", "package p\nimport (\n\"testing/synctest\"\n\"time\"\n)\nfunc f() { time.Sleep(1) }\n", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -146,6 +147,7 @@ type critic struct {
 	fset   *token.FileSet
 	test   bool // a _test.go file
 	bubble bool // it uses testing/synctest, where sleeping is exact
+	polls  []*ast.ForStmt
 	found  []string
 }
 
@@ -198,6 +200,8 @@ func (c *critic) node(n ast.Node) bool {
 		if checksErrorOnOneLine(n) {
 			c.add(n.Pos(), "write the call and the check of err on two lines")
 		}
+	case *ast.ForStmt:
+		c.polls = append(c.polls, n)
 	case *ast.CallExpr:
 		c.call(n)
 	}
@@ -218,7 +222,8 @@ func (c *critic) call(n *ast.CallExpr) {
 	if slices.Contains([]string{"t.Skip", "t.Skipf", "t.SkipNow", "b.Skip", "tb.Skip"}, what) {
 		c.add(n.Pos(), "%s: a test that cannot run here belongs behind a build tag, and make test says so", what)
 	}
-	if what == "time.Sleep" && !c.bubble {
+	polling := slices.ContainsFunc(c.polls, func(loop *ast.ForStmt) bool { return loop.Pos() < n.Pos() && n.End() < loop.End() })
+	if what == "time.Sleep" && !c.bubble && !polling {
 		c.add(n.Pos(), "the test sleeps: wait for the event itself, or move into a synctest bubble")
 	}
 }
