@@ -209,17 +209,17 @@ func manifest(img v1.Image) (*v1.Manifest, error) {
 // setUsers fills in the numbers of the image's USER, and the tables when they are asked for or USER has a
 // name.
 func setUsers(img *plan.Image, from v1.Image, names bool) error {
-	if names || named(img.User) {
+	if names || plan.NeedsNames(img.User) {
 		err := readUsers(img, from)
 		if err != nil {
 			return err
 		}
 	}
-	var err error
-	img.UID, img.GID, err = resolveUser(img.User, *img)
+	uid, gid, err := plan.ResolveUser(img.User, *img)
 	if err != nil {
-		return fmt.Errorf("USER %s: %w", img.User, err)
+		return fmt.Errorf("USER %s: %w: %w", img.User, ErrUser, err)
 	}
+	img.UID, img.GID = uid, gid
 	return nil
 }
 

@@ -69,7 +69,9 @@ func defaultTransport() http.RoundTripper {
 }
 
 // Resolve asks the registry what a reference stands for now. With names, the image's users and groups are
-// read too, which means downloading layers; without, that is done only when the image's own USER is a name.
+// read too, which means downloading layers; without, that is done only when the image's own USER is a name,
+// and a USER that is a bare uid gets group 0, where Docker would look for its passwd line. Give ctx a
+// deadline: a hostile layer can be long.
 //
 // Digest is the digest that pins the reference as written: that of the index where there is one, as docker
 // shows it. Fingerprint and Alias belong to the manifest chosen for the platform; Alias names it by digest,

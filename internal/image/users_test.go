@@ -14,56 +14,6 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-func TestResolveUserLikeDocker(t *testing.T) {
-	tables := plan.Image{
-		Ref: "app", User: "web", UID: 33, GID: 34,
-		Users:  map[string]plan.UserEntry{"root": {}, "web": {UID: 33, GID: 34}, "zoe": {UID: 33, GID: 99}, "77": {UID: 5, GID: 6}},
-		Groups: map[string]uint32{"root": 0, "staff": 50},
-	}
-	numbers := plan.Image{Ref: "app", User: "1000", UID: 1000, GID: 0}
-	for _, tc := range []struct {
-		name     string
-		user     string
-		img      plan.Image
-		uid, gid uint32
-		wrong    string
-	}{
-		{"the image's", "", tables, 33, 34, ""},
-		{"the image's, without tables", "", numbers, 1000, 0, ""},
-		{"none at all", "", plan.Image{}, 0, 0, ""},
-		{"name", "web", tables, 33, 34, ""},
-		{"name and group", "web:staff", tables, 33, 50, ""},
-		{"name and gid", "web:7", tables, 33, 7, ""},
-		{"uid with a line", "33", tables, 33, 34, ""},
-		{"uid without a line", "1234", tables, 1234, 0, ""},
-		{"uid and gid", "1234:5678", tables, 1234, 5678, ""},
-		{"uid and group", "1234:staff", tables, 1234, 50, ""},
-		{"uid and gid, without tables", "12:34", numbers, 12, 34, ""},
-		{"uid, without tables", "12", numbers, 12, 0, ""},
-		{"a name of digits", "77", tables, 5, 6, ""},
-		{"nothing after the colon", "web:", tables, 33, 34, ""},
-		{"nothing before the colon", ":staff", tables, 0, 50, ""},
-		{"largest", "2147483647", tables, 2147483647, 0, ""},
-		{"too large", "2147483648", tables, 0, 0, `has no user "2147483648"`},
-		{"negative", "-1", tables, 0, 0, `has no user "-1"`},
-		{"unknown user", "nobody", tables, 0, 0, `unknown user: the passwd file of app has no user "nobody"`},
-		{"unknown group", "web:wheel", tables, 0, 0, `the group file of app has no group "wheel"`},
-		{"name, without tables", "web", numbers, 0, 0, "the passwd file of app was not read"},
-		{"group, without tables", "1:staff", numbers, 0, 0, "the group file of app was not read"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			uid, gid, err := image.ResolveUser(tc.user, tc.img)
-			if tc.wrong != "" {
-				wantError(t, err, image.ErrUser, tc.wrong)
-				return
-			}
-			if err != nil || uid != tc.uid || gid != tc.gid {
-				t.Errorf("ResolveUser(%q) = %d, %d, %v, want %d, %d", tc.user, uid, gid, err, tc.uid, tc.gid)
-			}
-		})
-	}
-}
-
 const (
 	passwd = "root:x:0:0:root:/root:/bin/sh\n# a comment\n\nbroken\nshort:x:1\nbad:x:one:2::/:\nweb:x:33:34::/:/bin/sh\nweb:x:1:1::/:\nlast:x:9:9"
 	group  = "root:x:0:\nweb:x:34:a,b\n+nis\nstaff:x:50:web\nstaff:x:51:\n"
@@ -95,11 +45,27 @@ func TestNamesOnRequest(t *testing.T) {
 	}
 }
 
+func TestUserOfTheImage(t *testing.T) {
+	for _, tc := range []struct {
+		user     string
+		uid, gid uint32
+	}{
+		{"web", 33, 34}, {"web:root", 33, 0}, {"web:7", 33, 7}, {"7:staff", 7, 50}, {"33:7", 33, 7}, {"33", 33, 0},
+	} {
+		reg := imagetest.New()
+		add(t, reg, "app", imagetest.Config{User: tc.user}, imagetest.Files{"etc/passwd": passwd, "etc/group": group})
+		img := resolve(t, reg, "app")
+		if img.User != tc.user || img.UID != tc.uid || img.GID != tc.gid {
+			t.Errorf("USER %s = %d:%d, want %d:%d", tc.user, img.UID, img.GID, tc.uid, tc.gid)
+		}
+	}
+}
+
 func TestUnknownUserOfTheImage(t *testing.T) {
 	reg := imagetest.New()
 	add(t, reg, "app", imagetest.Config{User: "ghost"}, imagetest.Files{"etc/passwd": passwd})
 	_, err := image.New(image.Options{Transport: reg}).Resolve(t.Context(), plan.ImageRef{Ref: "app"}, false)
-	wantError(t, err, image.ErrUser, `image docker.io/library/app:latest: USER ghost: unknown user`)
+	wantError(t, err, image.ErrUser, `image docker.io/library/app:latest: USER ghost: unknown user: the image docker.io/library/app:latest has no user "ghost"`)
 }
 
 func TestPasswdIsTheOneOnTop(t *testing.T) {
