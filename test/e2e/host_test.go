@@ -309,3 +309,10 @@ func restarted(before, after map[string]instance) []string {
 
 	return out
 }
+
+// command runs a verb of the lab on the tests' host.
+func command(t *testing.T, verb string) ([]byte, error) {
+	t.Helper()
+
+	return exec.CommandContext(t.Context(), "test/lab/lab", verb, lab).CombinedOutput()
+}
