@@ -46,8 +46,8 @@ var ownImports = map[string]struct {
 	"internal/apply": {[]string{"internal/plan"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
 	"internal/api":   {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
 	"internal/cli": {
-		[]string{"internal/plan", "internal/api", "internal/compose"},
-		"verbs are clients of the API; only check and parse read files themselves",
+		[]string{"internal/plan", "internal/api", "internal/compose", "internal/state", "internal/watch"},
+		"verbs are clients of the API; only check, and the agent's children parse and dbcheck, read files themselves",
 	},
 	"internal/agent": {[]string{
 		"internal/plan", "internal/api", "internal/apply", "internal/compose", "internal/dns", "internal/health",
