@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/incus-compose/ic-agent/internal/compose"
+	"github.com/incus-compose/ic-agent/internal/state"
+)
+
+// RunOptions are the flags of "ic-agent run". Empty ones were not given, unless the comment names a default.
+type RunOptions struct {
+	// Dev runs the whole agent against an Incus in memory.
+	Dev bool
+	// Config is the path of agent.toml; "/etc/ic-agent/agent.toml" by default, and empty by default with Dev.
+	Config string
+	// Directories replace those of the settings, highest precedence first.
+	Directories []string
+	// State is the directory of the ledger; $STATE_DIRECTORY (systemd.exec(5)) or "/var/lib/ic-agent" by
+	// default, and empty by default with Dev.
+	State string
+	// Socket is the path of Incus's socket.
+	Socket string
+	// API is the path of the API socket; "/run/ic-agent/api.sock" by default, and empty by default with Dev.
+	API string
+	// LogLevel is "debug", "info", "warn" or "error".
+	LogLevel string
+}
+
+var logLevels = []string{"debug", "info", "warn", "error"}
+
+func (c *cli) runVerb(run func(ctx context.Context, opts RunOptions) error) *cobra.Command {
+	var o RunOptions
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent (ic-agent.service does)",
+		Args:  atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.LogLevel != "" && !slices.Contains(logLevels, o.LogLevel) {
+				return misused(fmt.Errorf("--log-level %s: it is one of %s", o.LogLevel, strings.Join(logLevels, ", ")))
+			}
+			o.API = c.api
+			if o.Dev {
+				for name, value := range map[string]*string{"config": &o.Config, "state": &o.State, "api": &o.API} {
+					if !cmd.Flags().Changed(name) {
+						*value = ""
+					}
+				}
+			}
+			return run(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.Dev, "dev", false, "pretend: an Incus in memory, DNS on a loopback port, a temporary directory")
+	f.StringVar(&o.Config, "config", "/etc/ic-agent/agent.toml", "settings")
+	f.StringArrayVar(&o.Directories, "directory", nil, "directory of stacks, may be repeated (default: the settings')")
+	f.StringVar(&o.State, "state", stateDir(), "directory of the ledger")
+	f.StringVar(&o.Socket, "socket", "", "path of Incus's socket (default: found)")
+	f.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error (default: the settings')")
+	return cmd
+}
+
+func stateDir() string {
+	dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	if dir == "" {
+		return "/var/lib/ic-agent"
+	}
+	return dir
+}
+
+// parse is the child that reads untrusted files for the agent.
+func parse() *cobra.Command {
+	return &cobra.Command{
+		Use:    "parse",
+		Short:  "Translate a stack's files for the agent (JSON in, JSON out)",
+		Hidden: true,
+		Args:   atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return said(compose.Main(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout()))
+		},
+	}
+}
+
+// dbcheck is the child that reads a ledger which may be damaged.
+func dbcheck() *cobra.Command {
+	return &cobra.Command{
+		Use:    "dbcheck PATH",
+		Short:  "Check a ledger for the agent",
+		Hidden: true,
+		Args:   between(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := limitSelf()
+			if err != nil {
+				return err
+			}
+			return state.Check(cmd.Context(), args[0])
+		},
+	}
+}
+
+const (
+	checkCPU    = 5         // seconds
+	checkMemory = 256 << 20 // bytes beyond those in use
+)
+
+// limitSelf keeps a damaged file from taking the machine: what recurs or counts without end is stopped.
+func limitSelf() error {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return fmt.Errorf("limit memory: %w", err)
+	}
+	fields := strings.Fields(string(statm))
+	data, err := strconv.ParseUint(fields[min(5, len(fields)-1)], 10, 64)
+	if err != nil {
+		return fmt.Errorf("limit memory: %w", err)
+	}
+	most := data*uint64(os.Getpagesize()) + checkMemory
+	err = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: most, Max: most})
+	if err != nil {
+		return fmt.Errorf("limit memory: %w", err)
+	}
+	err = unix.Setrlimit(unix.RLIMIT_CPU, &unix.Rlimit{Cur: checkCPU, Max: checkCPU + 1})
+	if err != nil {
+		return fmt.Errorf("limit CPU time: %w", err)
+	}
+	return nil
+}
