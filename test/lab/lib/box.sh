@@ -68,7 +68,7 @@ box_start() {
 	mkdir -p "$group/init.scope"
 	box_delegate "$(cgroup2_mount)"
 	(
-		exec {LOCK_FD}>&-
+		exec 9>&- # the lock
 		# The namespace's root must be the lab's group, and the group itself empty of processes.
 		echo "$BASHPID" >"$group/cgroup.procs"
 		# shellcheck disable=SC2016 # expanded by the inner shell
@@ -126,7 +126,8 @@ lab_reboot() {
 	local old began
 	old=$(box_pid "$1") || die "no lab called '$1' is running (see: lab list)"
 	began=$(now_ms)
-	box_exec "$1" systemctl reboot
+	# The connection may end before the answer.
+	box_exec "$1" systemctl reboot 2>/dev/null || true
 	# Incus gives every instance its time to stop.
 	wait_for 120 box_other "$1" "$old" || box_broken "$1" "it did not shut down within 120 s"
 	box_await "$1" box_ready 60 "it did not come up again"

@@ -39,14 +39,12 @@ wait_for() {
 	done
 }
 
-# with_lock NAME CMD...: one CMD at a time under this name, on this machine.
-# Children that outlive CMD must close the descriptor in LOCK_FD.
-with_lock() {
-	local lock=$1
+# with_lock NAME CMD...: one CMD at a time under this name, on this machine. CMD runs in a subshell, so the lock ends
+# with it however it ends; a child that outlives CMD must close descriptor 9.
+with_lock() (
+	mkdir -p /run/lock/ic-agent-lab
+	exec 9>"/run/lock/ic-agent-lab/$1"
+	flock 9
 	shift
-	mkdir -p "$LAB_STATE"
-	exec {LOCK_FD}>"$LAB_STATE/.$lock.lock"
-	flock "$LOCK_FD"
 	"$@"
-	exec {LOCK_FD}>&-
-}
+)

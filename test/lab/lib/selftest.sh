@@ -70,7 +70,7 @@ self_published() { self ip netns exec lan curl -sf -m 2 http://198.51.100.1:8080
 
 self_stop() {
 	self sh -eu <<'SH'
-incus init docker:busybox slow --no-profiles -s default >/dev/null
+incus init docker:busybox slow --no-profiles -s default >/dev/null 2>&1
 printf '%s\n' 'trap "sleep 2; exit 7" TERM' 'while :; do sleep 0.1; done' >/root/slow.sh
 incus file push -q /root/slow.sh slow/slow.sh
 printf 'lxc.execute.cmd=\nlxc.init.cmd=/bin/sh /slow.sh\nlxc.signal.halt=SIGTERM\nlxc.log.level=info\n' | incus config set slow raw.lxc=-

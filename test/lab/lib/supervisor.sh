@@ -1,6 +1,7 @@
 #!/bin/bash
 # supervisor.sh NAME DIR: boots the lab in DIR/root, and again when it reboots. Started by box_start as the first process of
-# new mount, network and process id namespaces, in the group init.scope of a new control group namespace; when it ends, the kernel ends all that is in them.
+# new mount, network and process id namespaces, in the group init.scope of a new control group namespace. When it ends, the
+# kernel ends all that is in them.
 set -euo pipefail
 
 prepare() {
