@@ -172,7 +172,13 @@ func (a *Agent) loader() apply.Loader {
 
 // temporary tells outages from mistakes: what a registry or a file says stays so until somebody changes it.
 func temporary(err error) bool {
-	return !errors.Is(err, image.ErrNotFound) && !errors.Is(err, image.ErrInvalid) && !errors.Is(err, image.ErrPlatform)
+	for _, lasting := range []error{image.ErrNotFound, image.ErrInvalid, image.ErrPlatform, image.ErrFormat, image.ErrUser} {
+		if errors.Is(err, lasting) {
+			return false
+		}
+	}
+
+	return true
 }
 
 func away(err error) bool { return errors.Is(err, incus.ErrUnavailable) }

@@ -268,7 +268,7 @@ func TestManyStacksAtOnce(t *testing.T) {
 
 func TestSettingsRefuseWhatTheyDoNotKnow(t *testing.T) {
 	for text, want := range map[string]string{
-		"log_levle = \"info\"":                "unknown key log_levle",
+		"log = \"info\"":                      "unknown key log",
 		"[network]\npool = \"10.0.0.0/28\"":   "network.pool",
 		"[dns]\nupstreams = [\"nine\"]":       "dns.upstreams",
 		"owner = \n":                          "agent.toml:1",

@@ -65,8 +65,8 @@ func ReadSettings(path string) (Settings, error) {
 
 	meta, err := toml.Decode(string(b), &s)
 	if err != nil {
-		var perr toml.ParseError
-		if errors.As(err, &perr) {
+		perr, ok := errors.AsType[toml.ParseError](err)
+		if ok {
 			return s, fmt.Errorf("%s:%d: %s", path, perr.Position.Line, perr.Message)
 		}
 

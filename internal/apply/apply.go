@@ -115,6 +115,8 @@ const (
 	DefaultGrace = time.Minute
 	// Keep is how long a removed stack's stopped instances are kept.
 	Keep = 7 * 24 * time.Hour
+	// resolveTime bounds the questions to registries in one pass.
+	resolveTime = 2 * time.Minute
 	// rounds bounds the plans of one pass: what does not settle in so many is named and left.
 	rounds = 4
 )

@@ -13,7 +13,6 @@ import (
 type findings struct {
 	now  time.Time
 	list []plan.Condition
-	kept bool
 }
 
 func (f *findings) add(kind string, on plan.ID, text string) {

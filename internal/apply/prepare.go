@@ -202,6 +202,9 @@ func (l *Loop) images(ctx context.Context, p plan.Project) (map[string]plan.Imag
 	missing := map[string]plan.Blocked{}
 	var mu sync.Mutex
 
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for key, ask := range l.asked(p) {

@@ -94,8 +94,8 @@ func TestSameLayersShareTheFingerprintAndNotTheDigest(t *testing.T) {
 	}
 }
 
-func TestNumericUserNeedsNoLayer(t *testing.T) {
-	for _, user := range []string{"", "0", "1000", "1000:100"} {
+func TestUserAndGroupInNumbersNeedNoLayer(t *testing.T) {
+	for _, user := range []string{"", "0", "1000:100"} {
 		reg := imagetest.New()
 		made := add(t, reg, "app", imagetest.Config{User: user}, onlyFile)
 		resolve(t, reg, "app")

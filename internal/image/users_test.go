@@ -50,7 +50,7 @@ func TestUserOfTheImage(t *testing.T) {
 		user     string
 		uid, gid uint32
 	}{
-		{"web", 33, 34}, {"web:root", 33, 0}, {"web:7", 33, 7}, {"7:staff", 7, 50}, {"33:7", 33, 7}, {"33", 33, 0},
+		{"web", 33, 34}, {"web:root", 33, 0}, {"web:7", 33, 7}, {"7:staff", 7, 50}, {"33:7", 33, 7}, {"33", 33, 34},
 	} {
 		reg := imagetest.New()
 		add(t, reg, "app", imagetest.Config{User: tc.user}, imagetest.Files{"etc/passwd": passwd, "etc/group": group})

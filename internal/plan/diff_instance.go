@@ -241,7 +241,7 @@ func changedDevices(w DesiredInstance, have ObservedInstance) map[string]Device 
 		}
 	}
 
-	for _, name := range strings.Fields(have.Config[KeyDevices]) {
+	for name := range strings.FieldsSeq(have.Config[KeyDevices]) {
 		_, wanted := set[name]
 		_, listed := allDevices(w)[name]
 		_, there := have.Devices[name]

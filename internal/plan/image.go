@@ -11,7 +11,8 @@ type Image struct {
 	// Fingerprint is Incus's name of it: sha256 over the concatenated layer digests. Images that differ
 	// only in their config share it.
 	Fingerprint string
-	// Server and Alias are what Incus is told to pull: "https://docker.io" and "library/nginx:alpine".
+	// Server and Alias are what Incus is told to pull: "https://docker.io" and
+	// "library/nginx:alpine@sha256:…", the very manifest that was read.
 	Server, Alias string
 	// Entrypoint and Cmd are the image's ENTRYPOINT and CMD.
 	Entrypoint, Cmd []string

@@ -25,7 +25,7 @@ func Argv(p Process, img Image) []string {
 
 // ResolveUser turns a USER or "user:" value ("uid", "uid:gid", "name", "name:group", in any mixture) into
 // numbers with the image's passwd and group files. A user without a group has the group of its passwd line,
-// a bare number the group 0, as Docker does. The empty value means the image's own.
+// a number that has none the group 0, as Docker does. The empty value means the image's own.
 func ResolveUser(user string, img Image) (uid, gid uint32, err error) {
 	if user == "" {
 		return img.UID, img.GID, nil
@@ -62,16 +62,18 @@ func ResolveUser(user string, img Image) (uid, gid uint32, err error) {
 	return uid, gid, nil
 }
 
-// NeedsNames reports whether user holds a name, so that the image's passwd and group files are needed.
+// NeedsNames reports whether the image's passwd and group files are needed to make numbers of user: for a name,
+// and for a number without a group, whose group is that of its passwd line. Root's is 0 everywhere.
 func NeedsNames(user string) bool {
-	for _, part := range strings.SplitN(user, ":", 2) {
+	name, group, hasGroup := strings.Cut(user, ":")
+	for _, part := range []string{name, group} {
 		_, err := strconv.ParseUint(part, 10, 32)
 		if part != "" && err != nil {
 			return true
 		}
 	}
 
-	return false
+	return !hasGroup && name != "" && name != "0"
 }
 
 func byUID(users map[string]UserEntry, uid uint32) uint32 {

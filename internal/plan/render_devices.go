@@ -64,13 +64,15 @@ func (r *renderer) nics(d *DesiredInstance, s Service) error {
 			nic["ipv4.gateway"] = "none"
 			nic["ipv6.address"] = "none"
 			nic["hwaddr"] = hardwareAddr(n.Incus, d.Name)
+			// A question that arrives on an internal network never leaves the host, so a network with a way
+			// out is the better resolver.
+			if resolver == "" || !n.Internal && !routed {
+				resolver = seg.Gateway.String()
+			}
+
 			if !n.Internal && !routed {
 				nic["ipv4.gateway"] = seg.Gateway.String()
 				routed = true
-			}
-
-			if resolver == "" {
-				resolver = seg.Gateway.String()
 			}
 		} else if a.IPv4.IsValid() {
 			nic["ipv4.address"] = a.IPv4.String()
@@ -136,7 +138,7 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 		return fmt.Errorf("mounts of type %q are not supported: use volume, bind or tmpfs", m.Type)
 	}
 
-	pool, volume, device, err := r.volumeOf(d, s, m, index, owner)
+	pool, volume, device, err := r.volumeOf(s, m, index, owner)
 	if err != nil {
 		return err
 	}
@@ -158,7 +160,7 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 }
 
 // volumeOf finds the volume of a mount, or makes up the anonymous one of this replica.
-func (r *renderer) volumeOf(d *DesiredInstance, s Service, m Mount, index int, owner [2]uint32) (pool, volume, device string, err error) {
+func (r *renderer) volumeOf(s Service, m Mount, index int, owner [2]uint32) (pool, volume, device string, err error) {
 	if r.owners == nil {
 		r.owners = map[string][2]uint32{}
 	}

@@ -96,7 +96,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		KeyStack:                     r.p.Stack,
 		KeyService:                   s.Name,
 		KeyIndex:                     strconv.Itoa(index),
-		KeyImage:                     d.Image.Ref + "@" + d.Image.Digest,
+		KeyImage:                     pinned(d.Image),
 	}
 
 	for k, v := range l.env {
@@ -117,6 +117,13 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 	maps.Copy(c, s.Config)
 
 	return c, nil
+}
+
+// pinned is "ref@digest", once.
+func pinned(img Image) string {
+	ref, _, _ := strings.Cut(img.Ref, "@")
+
+	return ref + "@" + img.Digest
 }
 
 // depth counts how many services wait, one behind the other, for this one. Incus starts higher priorities
