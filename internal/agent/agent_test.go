@@ -48,7 +48,11 @@ func build(t *testing.T) *house {
 	}
 	h.conf.Settings.Directories = []string{filepath.Join(h.dir, "stacks")}
 	registry := imagetest.Anything()
-	conf, done := Dev(t.Context(), h.conf)
+	conf, done, err := Dev(t.Context(), h.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	done() // the test has a server of its own, to take up and down
 	h.conf = conf
 	h.conf.Registry = registry
@@ -56,7 +60,7 @@ func build(t *testing.T) *house {
 	h.server = incustest.New(incustest.Options{Resolve: resolver(t.Context(), registry, h.conf.Log)})
 	h.conf.Dial = func(ctx context.Context) (net.Conn, error) { return h.server.Dial(ctx) }
 	t.Cleanup(h.server.Close)
-	err := os.Mkdir(h.conf.Settings.Directories[0], 0o755)
+	err = os.Mkdir(h.conf.Settings.Directories[0], 0o755)
 	if err != nil {
 		t.Fatal(err)
 	}
