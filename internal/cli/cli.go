@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,23 @@ const exitHelp = `Exit codes:
   3   the agent is not running or cannot be reached
   4   the agent waits for Incus
   75  another agent uses the state directory
+`
+
+// usage is a verb's synopsis and flags, and the list of verbs for the program itself.
+const usage = `Usage: {{if .HasAvailableSubCommands}}{{.CommandPath}} VERB{{else}}{{.UseLine}}{{end}}
+{{- if .HasAvailableSubCommands}}
+
+Verbs:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+
+"{{.CommandPath}} VERB --help" says more about one.
+{{- end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}{{if .HasAvailableInheritedFlags}}
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
 `
 
 // defaultAPI is the path of the API socket.
@@ -100,9 +118,10 @@ The daemon is "ic-agent run", started by ic-agent.service. The other verbs ask i
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("ic-agent {{.Version}}\n")
+	root.SetUsageTemplate(usage)
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused(err) })
-	root.PersistentFlags().StringVar(&c.api, "api", defaultAPI, "path of the agent's API socket")
+	root.PersistentFlags().StringVar(&c.api, "api", defaultAPI, "`PATH` of the agent's API socket")
 	root.AddCommand(c.runVerb(run), c.check(), c.status(), c.plan(), c.reload(), c.confirm(), version(), parse(), dbcheck())
 	root.SetHelpCommand(help(root))
 	return root
@@ -122,7 +141,7 @@ func report(w io.Writer, err error) int {
 	var e *exit
 	quiet := errors.As(err, &e) && e.err == nil
 	if !quiet {
-		fmt.Fprintln(w, "ic-agent: "+err.Error())
+		fmt.Fprintln(w, "ic-agent: "+strings.TrimPrefix(err.Error(), "ic-agent "))
 	}
 	var refused *api.Error
 	switch {

@@ -59,11 +59,11 @@ func (c *cli) runVerb(run func(ctx context.Context, opts RunOptions) error) *cob
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.Dev, "dev", false, "pretend: an Incus in memory, DNS on a loopback port, a temporary directory")
-	f.StringVar(&o.Config, "config", "/etc/ic-agent/agent.toml", "settings")
-	f.StringArrayVar(&o.Directories, "directory", nil, "directory of stacks, may be repeated (default: the settings')")
-	f.StringVar(&o.State, "state", stateDir(), "directory of the ledger")
-	f.StringVar(&o.Socket, "socket", "", "path of Incus's socket (default: found)")
-	f.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error (default: the settings')")
+	f.StringVar(&o.Config, "config", "/etc/ic-agent/agent.toml", "`PATH` of the settings")
+	f.StringArrayVar(&o.Directories, "directory", nil, "`DIR` of stacks, may be repeated (default: the settings')")
+	f.StringVar(&o.State, "state", stateDir(), "`DIR` of the ledger")
+	f.StringVar(&o.Socket, "socket", "", "`PATH` of Incus's socket (default: found)")
+	f.StringVar(&o.LogLevel, "log-level", "", "`LEVEL`: debug, info, warn or error (default: the settings')")
 	return cmd
 }
 

@@ -50,7 +50,7 @@ func (v view) all(s api.Status) {
 				v.printf("\n")
 			}
 			wrong = true
-			v.printf("%s: %s\n", v.paint(bold, st.Name), condition(c))
+			v.printf("%s: %s\n", v.paint(bold, st.Name), strings.TrimPrefix(indent(condition(c), "  "), "  "))
 		}
 	}
 	v.printf("\n%s\n", v.agent(s))
