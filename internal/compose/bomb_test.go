@@ -1,14 +1,19 @@
 package compose
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/tools/txtar"
 )
 
@@ -36,6 +41,7 @@ var bombs = []struct {
 	{"include in a merged mapping", "x: &x {include: [/dev/zero]}\n<<: *x\nservices: {}", "/dev/zero lies outside"},
 	{"include of itself", "include: [blog.yaml]\nservices: {}", "includes itself: blog.yaml → blog.yaml"},
 	{"includes in a circle", "include: [ring.yaml]\nservices: {}", "includes itself: blog.yaml → ring.yaml → blog.yaml"},
+	{"includes in very many ways", "include: [twice0.yaml, twice0.yaml]\nservices: {}", "more than 256 files"},
 	{"extends of itself", oneService("extends: {service: web}"), "Circular reference"},
 	{"extends in a circle", oneService("extends: {file: circle.yaml, service: a}"), "Circular reference"},
 	{"a great many services", services(50_000), "more than 50000 keys and values"},
@@ -86,6 +92,12 @@ func TestHostileFilesAreRefused(t *testing.T) {
 		{Name: "circle.yaml", Data: []byte("services: {a: {extends: b, image: x}, b: {extends: {service: a}}}\n")},
 		{Name: "large", Data: make([]byte, maxFile+1)},
 	}
+	for i := range 30 {
+		next := fmt.Sprintf("twice%d.yaml", i+1)
+		beside = append(beside, txtar.File{Name: fmt.Sprintf("twice%d.yaml", i), Data: []byte("include: [" + next + ", " + next + "]\nservices: {}\n")})
+	}
+
+	beside = append(beside, txtar.File{Name: "twice30.yaml", Data: []byte("services: {}\n")})
 	for _, tc := range bombs {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -181,11 +193,69 @@ func greedy(what string) int {
 				return 1
 			}
 		}
+	case "orphan":
+		return leaveOrphan()
 	case "killed":
 		err = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		if err != nil {
+			return 1
+		}
 	default:
 		panic("surprise")
 	}
 
 	return 0
+}
+
+// leaveOrphan starts a process that does not end by itself, writes its number into the stack's directory, and
+// ends.
+func leaveOrphan() int {
+	var in Input
+	err := json.NewDecoder(os.Stdin).Decode(&in)
+	if err != nil {
+		return 1
+	}
+
+	cmd := exec.Command(os.Args[0], "greedy", "wall")
+	err = cmd.Start()
+	if err != nil {
+		return 1
+	}
+
+	err = os.WriteFile(filepath.Join(in.Dir, "pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+	if err != nil {
+		return 1
+	}
+
+	return 3
+}
+
+func TestNothingOfTheChildSurvives(t *testing.T) {
+	in := stack(t, []txtar.File{{Name: "blog.yaml", Data: []byte(oneService(""))}})
+	_, err := Child{Argv: []string{os.Args[0], "greedy", "orphan"}, Wall: 2 * time.Minute}.Load(t.Context(), in)
+	wantRefused(t, err, "the parser ended with exit status 3")
+	b, err := os.ReadFile(filepath.Join(in.Dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	pid, err := strconv.Atoi(string(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return // dead and gone
+	}
+
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000)
+	if err != nil || n != 1 {
+		t.Errorf("process %d still runs 20 s after the parser (%v)", pid, err)
+	}
 }

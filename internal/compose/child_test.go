@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -47,10 +48,47 @@ func TestChildAnswersAsLoadDoes(t *testing.T) {
 	wantRefused(t, loadChild(t, self(), "services:\n  web:\n    imgae: nginx\n"), "blog.yaml:3: services.web.imgae: unknown key \"imgae\" (did you mean image?)")
 }
 
+func TestChildThatCannotStart(t *testing.T) {
+	for _, argv := range [][]string{nil, {"/nowhere/ic-agent", "parse"}} {
+		err := loadChild(t, Child{Argv: argv}, "services: {}\n")
+		var refused *Error
+		if err == nil || errors.As(err, &refused) || !strings.HasPrefix(err.Error(), "start the parser: ") {
+			t.Errorf("%q: %v, want an error that is not the file's", argv, err)
+		}
+	}
+}
+
+func TestChildEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := self().Load(ctx, stack(t, []txtar.File{{Name: "blog.yaml", Data: []byte("services: {}\n")}}))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error = %v, want context.Canceled", err)
+	}
+}
+
+func TestMainSaysWhatItCannotRead(t *testing.T) {
+	for _, tc := range []struct{ stdin, want string }{
+		{"not json", "read the request"},
+		{`{"dir": "/nowhere"}`, "enter the stack's directory"},
+		{`{"dir": "/"}`, "the stack has no compose file"},
+	} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "parse")
+		cmd.Stdin = strings.NewReader(tc.stdin)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		_, err = decode(out)
+		wantRefused(t, err, tc.want)
+	}
+}
+
 func BenchmarkChildTenServices(b *testing.B) {
 	var yaml strings.Builder
 	yaml.WriteString("services:\n")
-	for _, n := range strings.Split("abcdefghij", "") {
+	for n := range strings.SplitSeq("abcdefghij", "") {
 		yaml.WriteString("  " + n + ":\n    image: nginx:alpine\n    ports: ['80" + string(rune('0'+n[0]-'a')) + "0:80']\n    environment: {A: b, C: d}\n    healthcheck: {test: curl -f http://localhost/, interval: 5s}\n    volumes: [data:/data]\n    restart: always\n")
 	}
 

@@ -13,7 +13,11 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-var envLine = regexp.MustCompile(`line (\d+): `)
+var (
+	envLine = regexp.MustCompile(`line (\d+): `)
+	// envValue is where dotenv quotes the line, which may hold a secret.
+	envValue = regexp.MustCompile(`(?s)((?:quoted value|in variable name) ).*$`)
+)
 
 // parseEnv adds the variables of a file in dotenv format to vars. A variable it refers to is looked up in
 // outer, then in vars.
@@ -22,8 +26,10 @@ func parseEnv(path string, content []byte, vars, outer map[string]string) *Probl
 	for i, line := range strings.Split(string(content), "\n") {
 		depth, count := nesting(line)
 		if p == nil && (depth > maxNesting || count > maxVariable) {
-			p = &Problem{Line: i + 1, Text: fmt.Sprintf("variables nested more than %d deep, or more than %d of them", maxNesting, maxVariable),
-				Hint: "give intermediate values names of their own"}
+			p = &Problem{
+				Line: i + 1, Text: fmt.Sprintf("variables nested more than %d deep, or more than %d of them", maxNesting, maxVariable),
+				Hint: "give intermediate values names of their own",
+			}
 		}
 	}
 
@@ -45,16 +51,32 @@ func parseEnv(path string, content []byte, vars, outer map[string]string) *Probl
 	}
 
 	text := strings.TrimPrefix(err.Error(), "failed to read "+path+": ")
-	p = &Problem{File: path, Text: envLine.ReplaceAllString(text, ""), Hint: "write NAME=value, one a line"}
-	m := envLine.FindStringSubmatch(text)
-	if m != nil {
-		p.Line, err = strconv.Atoi(m[1])
-		if err != nil {
-			p.Line = 0
-		}
-	}
+	p = &Problem{File: path, Text: envValue.ReplaceAllString(envLine.ReplaceAllString(text, ""), "$1…"), Hint: "write NAME=value, one a line"}
+	p.Line = errorLine(string(content), text)
 
 	return p
+}
+
+// errorLine is the line a message of dotenv means. It counts to the end of a quoted value that never ends, so
+// the value's beginning, which it quotes, is searched for.
+func errorLine(content, text string) int {
+	_, quoted, open := strings.Cut(text, "unterminated quoted value ")
+	if open {
+		before, _, _ := strings.Cut(content, quoted)
+		return strings.Count(before, "\n") + 1
+	}
+
+	m := envLine.FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		return 0
+	}
+
+	return n
 }
 
 // resolveEnv puts the services' env_file under their environment, and their label_file under their labels.

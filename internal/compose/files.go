@@ -150,7 +150,7 @@ func readRegular(open func() (*os.File, error)) ([]byte, error) {
 		return nil, fmt.Errorf("cannot be opened: %w", err)
 	}
 
-	defer file.Close() //nolint:errcheck // nothing was written
+	defer file.Close()
 
 	st, err := file.Stat()
 	if err != nil {

@@ -152,19 +152,19 @@ func describe(t *testing.T, files []txtar.File) string {
 // dump prints a line for each field that is not zero. Places are shortened to file:line, and warnings are
 // left to the caller.
 func dump(b *strings.Builder, path string, v reflect.Value) {
-	place, ok := v.Interface().(plan.Place)
+	place, ok := reflect.TypeAssert[plan.Place](v)
 	if ok && place != (plan.Place{}) {
 		fmt.Fprintf(b, "%s %s:%d\n", path, place.File, place.Line)
 		return
 	}
 
-	text, ok := v.Interface().(fmt.Stringer)
+	text, ok := reflect.TypeAssert[fmt.Stringer](v)
 	if ok && !v.IsZero() {
 		fmt.Fprintf(b, "%s %s\n", path, text)
 		return
 	}
 
-	content, ok := v.Interface().([]byte)
+	content, ok := reflect.TypeAssert[[]byte](v)
 	if ok {
 		fmt.Fprintf(b, "%s %q\n", path, content)
 		return

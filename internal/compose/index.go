@@ -1,6 +1,8 @@
 package compose
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -112,9 +114,7 @@ func (s *source) plain(n *yaml.Node) any {
 	case yaml.MappingNode:
 		m := map[string]any{}
 		for _, merged := range mergedInto(n) {
-			for k, v := range asMap(s.plain(merged)) {
-				m[k] = v
-			}
+			maps.Copy(m, asMap(s.plain(merged)))
 		}
 
 		for key, value := range pairs(n) {
@@ -204,15 +204,15 @@ type index struct {
 // as it is called in the services it extends.
 func (x *index) where(key string) func(yield func(s *source, key string) bool) {
 	return func(yield func(s *source, key string) bool) {
-		for i := len(x.sources) - 1; i >= 0; i-- {
-			if !yield(x.sources[i], key) {
+		for _, s := range slices.Backward(x.sources) {
+			if !yield(s, key) {
 				return
 			}
 		}
 
 		service, rest := splitService(key)
-		for i := len(x.sources) - 1; service != "" && i >= 0; i-- {
-			at := base{x.sources[i], service}
+		for _, s := range slices.Backward(x.sources) {
+			at := base{s, service}
 			for range maxFiles {
 				next, ok := x.bases[at]
 				if !ok {

@@ -13,7 +13,7 @@ import (
 // verdict follows a pattern of the compose specification as the walk over a user's file would: honoured,
 // warned of with a sentence of its own, or neither.
 func verdict(pattern string) string {
-	h, ok := honouredKeys(), true
+	h := honouredKeys()
 	var at []string
 	for part := range strings.SplitSeq(pattern, ".") {
 		at = append(at, part)
@@ -21,7 +21,8 @@ func verdict(pattern string) string {
 			return "honoured"
 		}
 
-		h, ok = h.below(part, part == "[]")
+		next, ok := h.below(part, part == "[]")
+		h = next
 		if ok || part == "[]" {
 			continue
 		}
@@ -65,12 +66,12 @@ func TestEveryFieldOfAServiceHasAnAnswer(t *testing.T) {
 // yamlKeys are the keys of a struct's fields, inlined ones too.
 func yamlKeys(typ reflect.Type) []string {
 	var keys []string
-	for i := range typ.NumField() {
-		tag := typ.Field(i).Tag.Get("yaml")
+	for field := range typ.Fields() {
+		tag := field.Tag.Get("yaml")
 		name, options, _ := strings.Cut(tag, ",")
 		switch {
 		case name == "" && strings.Contains(options, "inline"):
-			keys = append(keys, yamlKeys(typ.Field(i).Type)...)
+			keys = append(keys, yamlKeys(field.Type)...)
 		case name != "-" && !strings.HasPrefix(name, "#"):
 			keys = append(keys, name)
 		}

@@ -46,8 +46,8 @@ func Load(ctx context.Context, in Input) (project plan.Project, err error) {
 		// compose-go asserts types that its schema should have checked, and does not always.
 		r := recover()
 		if r != nil {
-			project, err = plan.Project{}, refuse([]Problem{{File: first(in.Files), Text: fmt.Sprintf("the compose parser gave up: %v", r),
-				Hint: "take the last change back; please report the file"}})
+			text := fmt.Sprintf("the compose parser gave up: %v", r)
+			project, err = plan.Project{}, stopped(in, text, "take the last change back; please report the file")
 		}
 	}()
 
@@ -151,8 +151,9 @@ func (l *load) readMain() {
 		docs, problems := Prescan(path, b)
 		l.problems = append(l.problems, problems...)
 		if len(docs) == 0 && len(problems) == 0 && i == 0 {
-			l.problems = append(l.problems, Problem{File: path, Line: 1, Text: "the file is empty",
-				Hint: `write "services:" into it, or remove it`})
+			l.problems = append(l.problems, Problem{
+				File: path, Line: 1, Text: "the file is empty", Hint: `write "services:" into it, or remove it`,
+			})
 		}
 
 		if len(docs) > 0 {
@@ -161,8 +162,23 @@ func (l *load) readMain() {
 	}
 }
 
+// dockerOnly are the variables that steer Docker Compose from .env and have no meaning here.
+var dockerOnly = []string{"COMPOSE_FILE", "COMPOSE_ENV_FILES", "COMPOSE_PROJECT_NAME", "COMPOSE_PATH_SEPARATOR"}
+
+// warnDockerOnly says that a stack is what its directory entry is.
+func (l *load) warnDockerOnly() {
+	for _, name := range dockerOnly {
+		_, set := l.env[name]
+		if set {
+			l.warnings = append(l.warnings, plan.Warning{File: first(l.in.Env), Key: name,
+				Text: "ignored: a stack is called what name: says, and made of the files beside it"})
+		}
+	}
+}
+
 // projectName decides the name before anything is interpolated: the files may use ${COMPOSE_PROJECT_NAME}.
 func (l *load) projectName() {
+	l.warnDockerOnly()
 	l.name = loader.NormalizeProjectName(l.in.Stack)
 	for _, s := range l.main {
 		given := asString(s.value("name"))
@@ -270,7 +286,7 @@ func (l *load) explain(ctx context.Context, err error) error {
 
 // flatten splits joined errors.
 func flatten(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the joined error itself is meant
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		inner := errors.Unwrap(err)
 		if inner != nil && strings.HasPrefix(err.Error(), inner.Error()) {

@@ -156,6 +156,61 @@ func TestFilesInsideThroughLinksAreRead(t *testing.T) {
 	}
 }
 
+// compose-go opens included files after we have looked at them.
+func TestExchangedFilesAreNoticed(t *testing.T) {
+	in := stack(t, []txtar.File{{Name: "a.yaml", Data: []byte("a: 1\n")}, {Name: "b.yaml", Data: []byte("b: 1\n")}})
+	f, err := openFiles(in.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer f.close() //nolint:errcheck // nothing was written
+	path := filepath.Join(in.Dir, "a.yaml")
+	_, err = f.referred(path)
+	if err != nil || !f.unchanged(path) {
+		t.Fatalf("at rest: %v, unchanged %v", err, f.unchanged(path))
+	}
+
+	err = os.Rename(filepath.Join(in.Dir, "b.yaml"), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if f.unchanged(path) {
+		t.Error("another file in its place counts as unchanged")
+	}
+}
+
+func TestOnlyKnownReferencesReachComposeGo(t *testing.T) {
+	g := guard{allowed: map[string]bool{"a.yaml": true}}
+	if g.Accept("a.yaml") || !g.Accept("/etc/passwd") {
+		t.Error("the guard takes what it must leave to compose-go, or leaves what it must take")
+	}
+
+	_, err := g.Load(t.Context(), "/etc/passwd")
+	if err == nil {
+		t.Error("a reference nobody has seen is loaded")
+	}
+}
+
+// Env files hold secrets, and messages go to the journal.
+func TestMessagesDoNotQuoteEnvFiles(t *testing.T) {
+	for _, line := range []string{"PASSWORD='hunter2", "PASSWORD$hunter2=x", "PASS WORD=hunter2", "hunter2"} {
+		err := loadFiles(t, txtar.File{Name: "blog.yaml", Data: []byte("services: {web: {image: x, env_file: a.env}}\n")},
+			txtar.File{Name: "a.env", Data: []byte("A=1\n" + line + "\n")})
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+func loadFiles(t testing.TB, files ...txtar.File) error {
+	t.Helper()
+	_, err := Load(t.Context(), stack(t, files))
+
+	return err
+}
+
 func TestProblemsPrintOneALine(t *testing.T) {
 	err := refuse([]Problem{
 		{File: "/etc/x/blog.yaml", Line: 9, Key: "b", Text: "second"},

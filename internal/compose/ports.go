@@ -140,7 +140,7 @@ func checkPort(v any) (text, hint string) {
 		return "", ""
 	}
 
-	for _, part := range strings.Split(strings.TrimSuffix(strings.TrimSuffix(s, "/tcp"), "/udp"), ":") {
+	for part := range strings.SplitSeq(strings.TrimSuffix(strings.TrimSuffix(s, "/tcp"), "/udp"), ":") {
 		a, b, ranged := strings.Cut(part, "-")
 		x, errA := strconv.Atoi(a)
 		y, errB := strconv.Atoi(b)

@@ -43,6 +43,11 @@ func (r *refs) refuse(sc scope, key, text, hint string) {
 // follow reads everything the file refers to by include and extends, and adds the file to the index after
 // what it includes.
 func (r *refs) follow(sc scope) {
+	if len(r.index.sources) >= maxFiles {
+		r.refuse(sc, "include", fmt.Sprintf("the stack includes more than %d files", maxFiles), "include each file once")
+		return
+	}
+
 	for i, entry := range asList(sc.source.value("include")) {
 		r.include(sc, "include."+strconv.Itoa(i), entry)
 	}
