@@ -87,7 +87,7 @@ func generous() limits {
 // socket returns a path short enough for a socket.
 func socket(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ic-api-")
+	dir, err := os.MkdirTemp("", "ic-api-") //nolint:usetesting // TempDir's may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,8 +138,10 @@ func fullStatus() Status {
 }
 
 func TestNamesInTheJSONStay(t *testing.T) {
-	p := plan.Plan{Stack: "blog", Steps: []plan.Step{{N: 2, After: []int{1}, On: plan.ID{Kind: plan.KindInstance, Name: "web-1"}, Op: plan.StartInstance{Name: "web-1"}, Cause: "stopped", Interrupts: true}},
-		Blocked: []plan.Blocked{{On: plan.ID{Kind: plan.KindInstance, Name: "db-1"}, Reason: "no such image"}}, Warnings: []plan.Warning{{Key: "services.web.logging", Text: "is not honoured"}}}
+	p := plan.Plan{
+		Stack: "blog", Steps: []plan.Step{{N: 2, After: []int{1}, On: plan.ID{Kind: plan.KindInstance, Name: "web-1"}, Op: plan.StartInstance{Name: "web-1"}, Cause: "stopped", Interrupts: true}},
+		Blocked: []plan.Blocked{{On: plan.ID{Kind: plan.KindInstance, Name: "db-1"}, Reason: "no such image"}}, Warnings: []plan.Warning{{Key: "services.web.logging", Text: "is not honoured"}},
+	}
 	got, err := json.MarshalIndent(map[string]any{
 		"status": fullStatus(), "empty status": Status{}, "plan": PlanOf(p), "empty plan": PlanOf(plan.Plan{Stack: "blog"}),
 		"reload":  ReloadReply{Stacks: []ReloadResult{{Stack: "blog", State: Invalid, Error: "blog.yaml:1: no"}}, Problems: []string{"p"}},

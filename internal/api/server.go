@@ -200,8 +200,8 @@ func (s *Server) reload(r *http.Request) (any, error) {
 func (s *Server) confirm(r *http.Request) (any, error) {
 	var req ConfirmRequest
 	err := json.NewDecoder(r.Body).Decode(&req)
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	if large {
 		return nil, &Error{Kind: BadRequest, Text: "the request is larger than 1 MiB"}
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // an empty body is an empty request

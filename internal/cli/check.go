@@ -88,8 +88,10 @@ func checkAll(ctx context.Context, paths []string) ([]verdict, error) {
 		case !twice:
 			claimed[v.Project] = v.Files[0]
 		case other != v.Files[0]:
-			v.refuse(compose.Problem{File: v.Files[0], Key: "name", Text: fmt.Sprintf("%s makes the Incus project %q, too", shown(other), v.Project),
-				Hint: "give one of them another top-level name"})
+			v.refuse(compose.Problem{
+				File: v.Files[0], Key: "name", Text: fmt.Sprintf("%s makes the Incus project %q, too", shown(other), v.Project),
+				Hint: "give one of them another top-level name",
+			})
 		}
 		verdicts = append(verdicts, v)
 	}

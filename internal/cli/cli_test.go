@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 		Dir:           filepath.Join("testdata", "script"),
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
-			dir, err := os.MkdirTemp("", "ic-cli-") // short enough for a socket
+			dir, err := os.MkdirTemp("", "ic-cli-") //nolint:usetesting // short enough for a socket
 			if err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	go func() { done <- api.NewServer(b, slog.New(slog.DiscardHandler)).Serve(ctx, l) }()
 	ts.Defer(func() {
 		cancel()
-		<-done
+		ts.Check(<-done)
 	})
 }
 

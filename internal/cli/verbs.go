@@ -84,7 +84,7 @@ func printReload(w io.Writer, r api.ReloadReply) int {
 	for _, s := range r.Stacks {
 		if s.Error != "" {
 			code = Failed
-			fmt.Fprintf(w, "%s: refused; what runs of it stays as it is\n%s\n", s.Stack, indent(s.Error, "  "))
+			fmt.Fprintf(w, "%s: refused; what runs of it stays as it is\n%s\n", s.Stack, indent(s.Error))
 		}
 	}
 	return code

@@ -50,7 +50,7 @@ func (v view) all(s api.Status) {
 				v.printf("\n")
 			}
 			wrong = true
-			v.printf("%s: %s\n", v.paint(bold, st.Name), strings.TrimPrefix(indent(condition(c), "  "), "  "))
+			v.printf("%s: %s\n", v.paint(bold, st.Name), hang(condition(c)))
 		}
 	}
 	v.printf("\n%s\n", v.agent(s))
@@ -167,7 +167,7 @@ func (v view) one(s api.Stack, incus api.Incus) {
 		return place(filepath.Base(w.File), w.Line, 0) + keyed(w.Key) + w.Text
 	})
 	if s.Plan != "" {
-		v.printf("\n%s\n%s\n", v.paint(bold, "Plan"), indent(s.Plan, "  "))
+		v.printf("\n%s\n%s\n", v.paint(bold, "Plan"), indent(s.Plan))
 	}
 }
 
@@ -216,6 +216,6 @@ func (v view) list(title string, n int, line func(int) string) {
 	}
 	v.printf("\n%s\n", v.paint(bold, title))
 	for i := range n {
-		v.printf("%s\n", indent(line(i), "  "))
+		v.printf("%s\n", indent(line(i)))
 	}
 }

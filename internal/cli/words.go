@@ -53,9 +53,12 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// indent puts a prefix before every line.
-func indent(text, prefix string) string {
-	return prefix + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+prefix)
+// indent puts two spaces before every line.
+func indent(text string) string { return "  " + hang(text) }
+
+// hang puts two spaces before every line but the first.
+func hang(text string) string {
+	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ")
 }
 
 // place prints "blog.yaml:7:3: "; "" without a file. Lines and columns that are 0 are left out.

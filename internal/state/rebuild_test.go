@@ -257,7 +257,8 @@ func TestAFailedWriteEndsTheUseOfTheLedger(t *testing.T) {
 	if !errors.Is(err, ErrDamaged) {
 		t.Error("still in use:", err)
 	}
-	if err := db.Close(); err != nil {
+	err = db.Close()
+	if err != nil {
 		t.Error(err)
 	}
 }
