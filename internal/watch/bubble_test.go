@@ -77,7 +77,7 @@ func bubbleWith(t *testing.T, o Options, files map[string]string, f func(*world)
 		}
 		w.Watcher = New(o)
 		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
+		ended := make(chan error, 1)
 		go func() { ended <- w.Watcher.Run(ctx, func(s Snapshot) { w.news <- s }) }()
 		w.pass(0)
 		f(w)
