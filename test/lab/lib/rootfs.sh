@@ -77,7 +77,7 @@ rootfs_unpack() {
 	mmdebstrap --mode=root --variant=apt --format=directory --skip=check/qemu \
 		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Languages "none"' "${options[@]}" \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-		--dpkgopt='path-exclude=/usr/share/locale/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/cni/*' \
 		--include="$(word_list "$LAB_HOME/rootfs/packages")" \
 		--customize-hook="sh '$LAB_HOME/rootfs/fetch-software' \"\$1\" $(word_list "$LAB_HOME/rootfs/software")" \
 		trixie "$root" \

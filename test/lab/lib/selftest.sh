@@ -17,8 +17,10 @@ lab_selftest() {
 	self_check "a changed image has another digest" self_mkimage
 	lab_reboot "$SELF"
 	self_check "after a reboot the service runs again" wait_for 10 self_running
+	self_kill_supervisor
 	lab_down "$SELF"
-	self_check "down leaves nothing" self_nothing_left
+	self_check "down leaves nothing, even after its supervisor was killed" self_nothing_left
+	self_check "a bad name is refused and removes nothing" self_bad_names
 	trap - EXIT
 	say "selftest passed"
 }
@@ -109,6 +111,19 @@ self_mkimage() {
 }
 
 jq_in() { self jq -e "$1" >/dev/null; }
+
+# With a service still running in the lab.
+self_kill_supervisor() { pgrep -f "supervisor.sh $SELF " | xargs kill -KILL; }
+
+self_bad_names() {
+	local state name
+	state=$(mktemp -d)
+	mkdir "$state/precious"
+	for name in '' . .. ../precious A 'a b' -x; do
+		! IC_LAB_STATE=$state/precious/.. "$LAB_HOME/lab" down "$name" 2>/dev/null || return
+	done
+	[ -d "$state/precious" ] && rm -r "$state"
+}
 
 self_nothing_left() {
 	[ ! -e "$(lab_dir "$SELF")" ] &&

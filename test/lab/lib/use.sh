@@ -40,15 +40,22 @@ lab_root() {
 
 lab_pid() { box_pid "$1" || die "no lab called '$1' is running (see: lab list)"; }
 
+# lab_list also finds labs whose directory is gone; "lab down" removes those as well.
 lab_list() {
-	local dir name pid
-	for dir in "$LAB_STATE"/*/; do
-		[ -d "$dir" ] || continue
-		name=$(basename "$dir")
+	local name pid
+	for name in $(lab_names | sort -u); do
 		if pid=$(box_pid "$name"); then
-			echo "$name running $pid $dir"
+			echo "$name running $pid $(lab_dir "$name")"
 		else
-			echo "$name dead - $dir"
+			echo "$name dead - $(lab_dir "$name")"
 		fi
 	done
+}
+
+lab_names() {
+	local dir
+	for dir in "$LAB_STATE"/*/ "$(cgroup2_mount)"/ic-agent-lab-*/; do
+		dir=${dir%/}
+		[ ! -d "$dir" ] || echo "${dir##*/}"
+	done | sed 's/^ic-agent-lab-//'
 }
