@@ -2,6 +2,7 @@ package incus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -20,6 +21,7 @@ func (c *Client) Do(ctx context.Context, project string, op plan.Op) error {
 }
 
 func (c *Client) do(ctx context.Context, project string, op plan.Op) (what string, err error) {
+	in := " in project " + project
 	switch op := op.(type) {
 	case plan.CreateProject:
 		return "create project " + op.Name, c.createProject(ctx, op)
@@ -34,31 +36,23 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 	case plan.DeleteNetwork:
 		return "delete network " + op.Name, c.deleteNetwork(ctx, op)
 	case plan.CreateVolume:
-		return fmt.Sprintf("create volume %s in pool %s of project %s", op.Name, op.Pool, project), c.createVolume(ctx, project, op)
+		return "create volume " + op.Name + " in pool " + op.Pool + in, c.createVolume(ctx, project, op)
 	case plan.PullImage:
 		return "pull image " + op.Ref, c.pullImage(ctx, project, op)
-	}
-	name, err := c.doInstance(ctx, project, op)
-	return name + " in project " + project, err
-}
-
-func (c *Client) doInstance(ctx context.Context, project string, op plan.Op) (what string, err error) {
-	switch op := op.(type) {
 	case plan.CreateInstance:
-		return "create instance " + op.Name, c.createInstance(ctx, project, op)
+		return "create instance " + op.Name + in, c.createInstance(ctx, project, op)
 	case plan.UpdateInstance:
-		return "update instance " + op.Name, c.updateInstance(ctx, project, op)
+		return "update instance " + op.Name + in, c.updateInstance(ctx, project, op)
 	case plan.RebuildInstance:
-		return "rebuild instance " + op.Name, c.rebuildInstance(ctx, project, op)
+		return "rebuild instance " + op.Name + in, c.rebuildInstance(ctx, project, op)
 	case plan.PushFile:
-		return fmt.Sprintf("push %s into instance %s", op.File.Target, op.Instance), c.pushFile(ctx, project, op)
+		return "push " + op.File.Target + " into instance " + op.Instance + in, c.pushFile(ctx, project, op)
 	case plan.StartInstance:
-		return "start instance " + op.Name, c.startInstance(ctx, project, op)
+		return "start instance " + op.Name + in, c.startInstance(ctx, project, op)
 	case plan.StopInstance:
-		return "stop instance " + op.Name, c.stopInstance(ctx, project, op)
+		return "stop instance " + op.Name + in, c.stopInstance(ctx, project, op)
 	case plan.DeleteInstance:
-		return "delete instance " + op.Name, c.deleteInstance(ctx, project, op)
-	default:
-		return fmt.Sprintf("do %T", op), kinded{fmt.Errorf("unknown kind of op"), []error{ErrUnsupported}}
+		return "delete instance " + op.Name + in, c.deleteInstance(ctx, project, op)
 	}
+	return fmt.Sprintf("do %T", op), kinded{errors.New("this agent does not know how"), []error{ErrUnsupported}}
 }

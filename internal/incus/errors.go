@@ -129,13 +129,13 @@ func classify(ctx context.Context, err error, change bool) error {
 	if err == nil {
 		return nil
 	}
-	var status api.StatusError
-	if errors.As(err, &status) {
+	status, answered := errors.AsType[api.StatusError](err)
+	if answered {
 		return said(status.Error(), status.Status())
 	}
 	// The library's text would be 'Get "https://custom.socket/1.0/…": …'.
-	var at *url.Error
-	if errors.As(err, &at) {
+	at, wrapped := errors.AsType[*url.Error](err)
+	if wrapped {
 		err = at.Err
 	}
 	kinds := []error{}

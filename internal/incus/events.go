@@ -142,9 +142,6 @@ func parseHint(data []byte) (h Hint, ok bool) {
 	if h.Name == "" {
 		h.Name = nameOf(l.Source) // only instances carry their name
 	}
-	if h.Kind == "project" {
-		h.Project = h.Name
-	}
 	if l.Requestor != nil {
 		h.User = l.Requestor.Username
 	}

@@ -55,7 +55,13 @@ func (s *stage) do(ops ...plan.Op) {
 	}
 }
 
-func (s *stage) fails(op plan.Op, kind error) error {
+func (s *stage) fails(op plan.Op, kind error) {
+	s.Helper()
+	_ = s.failure(op, kind)
+}
+
+// failure is fails for those who read the text.
+func (s *stage) failure(op plan.Op, kind error) error {
 	s.Helper()
 	err := s.try(op)
 	if !errors.Is(err, kind) {
@@ -175,7 +181,7 @@ func TestAnOldIncusIsOneClearMessage(t *testing.T) {
 func TestAnAbsentIncusIsUnavailableAndNothingHappened(t *testing.T) {
 	inBubble(t, incustest.Options{}, func(s *stage) {
 		s.srv.Down()
-		err := s.fails(web(true), incus.ErrUnavailable)
+		err := s.failure(web(true), incus.ErrUnavailable)
 		if errors.Is(err, incus.ErrUnknownOutcome) {
 			s.Errorf("nothing was sent, yet: %v", err)
 		}
@@ -279,8 +285,8 @@ func TestARestartOfIncusDuringAnOperation(t *testing.T) {
 		s.do(web(false))
 		for _, op := range []plan.Op{plan.StartInstance{Name: "web"}, plan.PullImage{Server: "https://docker.io", Alias: "library/busybox", Want: strings.Repeat("1", 64)}} {
 			time.AfterFunc(time.Second, s.srv.Restart)
-			err := s.fails(op, incus.ErrUnknownOutcome)
-			if err != nil && !strings.Contains(err.Error(), "forgot the operation") {
+			err := s.failure(op, incus.ErrUnknownOutcome)
+			if err != nil && !strings.Contains(err.Error(), "as after a restart") {
 				s.Errorf("got %v", err)
 			}
 		}
@@ -418,7 +424,7 @@ func TestALongGraceOutlivesAnIncusRestart(t *testing.T) {
 func TestAStartThatFailsSaysWhy(t *testing.T) {
 	inBubble(t, incustest.Options{}, func(s *stage) {
 		s.srv.SetApp("blog", "web", incustest.App{StartError: "Failed to run: forkstart: no such file /app"})
-		err := s.fails(web(true), incus.ErrFailed)
+		err := s.failure(web(true), incus.ErrFailed)
 		if err == nil || err.Error() != "create instance web in project blog: Failed to run: forkstart: no such file /app" {
 			s.Errorf("got %v", err)
 		}

@@ -67,7 +67,7 @@ func (c *Client) wait(ctx context.Context, op api.Operation, until time.Time) (a
 		case ctx.Err() != nil:
 			return op, kinded{ctx.Err(), []error{ErrUnknownOutcome}}
 		case errors.Is(err, ErrNotFound):
-			return op, kinded{errors.New("Incus forgot the operation: it restarted"), []error{ErrUnknownOutcome}}
+			return op, kinded{errors.New("the operation is unknown to Incus by now, as after a restart"), []error{ErrUnknownOutcome}}
 		case errors.Is(err, ErrUnavailable) && lost < lostTries:
 			lost++
 			err = pause(ctx, backoff(lost))

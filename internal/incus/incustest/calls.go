@@ -156,7 +156,7 @@ func (s *Server) misbehave(f *Fault, life chan struct{}, w http.ResponseWriter, 
 	case f.Garbage:
 		_, _ = fmt.Fprint(w, `{"type": "sync", "metadata": [{]`)
 	case f.Op != "":
-		s.operate(r, "A scripted failure", nil, func(*operation) error { return fmt.Errorf("%s", f.Op) })(w)
+		s.operate("A scripted failure", nil, func(*operation) error { return fmt.Errorf("%s", f.Op) })(w)
 	default:
 		fail(f.Status, "%s", cmp.Or(f.Message, http.StatusText(f.Status)))(w)
 	}

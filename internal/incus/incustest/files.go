@@ -3,6 +3,7 @@ package incustest
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -44,9 +45,7 @@ func (s *Server) getFile(r *http.Request) reply {
 	}
 	content := slices.Clone(f.Content)
 	return func(w http.ResponseWriter) {
-		for k, v := range h {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), h)
 		w.Header().Set("Content-Type", "application/octet-stream")
 		_, _ = w.Write(content)
 	}

@@ -3,7 +3,6 @@ package incustest
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -44,7 +43,7 @@ func (s *Server) offered(server, alias string) (Image, error) {
 	if err != nil {
 		host := strings.TrimPrefix(server, "https://")
 		ref := "docker://" + host + "/" + alias
-		return image, fmt.Errorf("Failed getting remote image info: Failed to run: skopeo --insecure-policy inspect %s: exit status 1 (time=\"2026-01-01T00:00:00Z\" level=fatal msg=\"Error parsing image name \\\"%s\\\": %s\")", ref, ref, err)
+		return image, says("Failed getting remote image info: Failed to run: skopeo --insecure-policy inspect %s: exit status 1 (time=\"2026-01-01T00:00:00Z\" level=fatal msg=\"Error parsing image name \\\"%s\\\": %s\")", ref, ref, err)
 	}
 	return image, nil
 }
@@ -86,7 +85,7 @@ func (s *Server) postImage(r *http.Request) reply {
 	if !found {
 		return failed(notFound("Project"))
 	}
-	return s.operate(r, "Downloading image", nil, func(op *operation) error {
+	return s.operate("Downloading image", nil, func(op *operation) error {
 		if !s.sleep(op.life, s.opt.Delays.Pull) {
 			return errLife
 		}
@@ -116,7 +115,7 @@ func (s *Server) deleteImage(r *http.Request) reply {
 	if s.images[k] == nil {
 		return failed(notFound("Image"))
 	}
-	return s.later(r, "Deleting image", func(op *operation) error {
+	return s.later("Deleting image", func(op *operation) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.images, k)
@@ -126,8 +125,8 @@ func (s *Server) deleteImage(r *http.Request) reply {
 }
 
 // later is operate for callers that hold the lock.
-func (s *Server) later(r *http.Request, what string, run func(*operation) error) reply {
-	return func(w http.ResponseWriter) { s.operate(r, what, nil, run)(w) }
+func (s *Server) later(what string, run func(*operation) error) reply {
+	return func(w http.ResponseWriter) { s.operate(what, nil, run)(w) }
 }
 
 // ociDefaults fills the oci.* keys an instance does not have from its image, as at its first start.

@@ -13,7 +13,6 @@ import (
 // instance is one container. Server.mu guards it.
 type instance struct {
 	api  api.Instance
-	app  App
 	lock *lock
 	// updating is held by PUT and PATCH for the whole of an update; a channel of size one.
 	updating chan struct{}
@@ -95,13 +94,13 @@ func (i *instance) stopped() {
 	}
 }
 
-// shown is a copy as clients see it.
-func (i *instance) shown() api.Instance {
+// shown is a copy as clients see it; the caller holds the lock.
+func (w *world) shown(i *instance) api.Instance {
 	out := i.api
 	out.Config = maps.Clone(i.api.Config)
 	out.Devices = cloneDevices(i.api.Devices)
 	out.ExpandedConfig = maps.Clone(i.api.Config)
-	out.ExpandedDevices = cloneDevices(i.api.Devices)
+	out.ExpandedDevices = cloneDevices(w.devices(i.api.Project, i.api.Profiles, i.api.Devices))
 	out.Profiles = slices.Clone(i.api.Profiles)
 	return out
 }
@@ -143,13 +142,13 @@ func validConfig(config map[string]string) error {
 		v := config[k]
 		switch {
 		case !documented("instance", k) && !documented("kernel", k) && !strings.HasPrefix(k, "image."):
-			return fmt.Errorf("Unknown configuration key: %s", k)
+			return says("Unknown configuration key: %s", k)
 		case strings.HasPrefix(k, "environment.") && strings.Contains(v, "\n"):
-			return fmt.Errorf("Environment variables cannot contain line breaks")
+			return says("Environment variables cannot contain line breaks")
 		case strings.HasPrefix(k, "oci.") && strings.Contains(v, "\n"):
-			return fmt.Errorf("OCI configuration values cannot contain line breaks")
+			return says("OCI configuration values cannot contain line breaks")
 		case k == "limits.memory" && v != "" && !strings.ContainsAny(v[:1], "0123456789"):
-			return fmt.Errorf("Invalid value: %s", v)
+			return says("Invalid value: %s", v)
 		}
 	}
 	return nil
@@ -162,14 +161,14 @@ func (s *Server) validDevices(devices map[string]map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(devices)) {
 		d := devices[name]
 		if !slices.Contains(deviceTypes, d["type"]) {
-			return fmt.Errorf("Invalid devices: Device validation failed for %q: Failed loading device %q: Unsupported device type", name, name)
+			return says("Invalid devices: Device validation failed for %q: Failed loading device %q: Unsupported device type", name, name)
 		}
 		if d["type"] == "nic" && d["network"] != "" && s.networks[d["network"]] == nil {
-			return fmt.Errorf("Invalid devices: Device validation failed for %q: Failed loading device %q: Failed to load network %q for project \"default\": Network not found", name, name, d["network"])
+			return says("Invalid devices: Device validation failed for %q: Failed loading device %q: Failed to load network %q for project \"default\": Network not found", name, name, d["network"])
 		}
 		for _, k := range slices.Sorted(maps.Keys(d)) {
 			if !documentedDevice(d, k) {
-				return fmt.Errorf("Invalid devices: Device validation failed for %q: Invalid device option %q", name, k)
+				return says("Invalid devices: Device validation failed for %q: Invalid device option %q", name, k)
 			}
 		}
 	}
@@ -198,7 +197,7 @@ func (s *Server) addable(project, name string, d map[string]string, running bool
 		}
 	}
 	if running && strings.HasPrefix(d["source"], "tmpfs") {
-		return fmt.Errorf("Failed to add device %q: Device cannot be added when instance is running", name)
+		return says("Failed to add device %q: Device cannot be added when instance is running", name)
 	}
 	return nil
 }

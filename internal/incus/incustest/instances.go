@@ -1,7 +1,6 @@
 package incustest
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -24,7 +23,7 @@ func (s *Server) getInstances(r *http.Request) reply {
 	list := []api.Instance{} // of an unknown project too
 	for k, i := range s.instances {
 		if all || k.project == project(r) {
-			list = append(list, i.shown())
+			list = append(list, s.shown(i))
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Instance) int { return strings.Compare(a.Project+"/"+a.Name, b.Project+"/"+b.Name) })
@@ -38,7 +37,7 @@ func (s *Server) getInstance(r *http.Request) reply {
 	if err != nil {
 		return failed(err)
 	}
-	return okETag(i.shown(), i.covered())
+	return okETag(s.shown(i), i.covered())
 }
 
 var instanceName = regexp.MustCompile(`^[A-Za-z]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
@@ -58,7 +57,7 @@ func (s *Server) postInstance(r *http.Request) reply {
 	case s.projects[k.project] == nil:
 		err = api.StatusErrorf(http.StatusNotFound, "Failed loading project: Project not found")
 	case s.instances[k] != nil:
-		err = fmt.Errorf("Instance %q already exists", req.Name)
+		err = says("Instance %q already exists", req.Name)
 	case !instanceName.MatchString(req.Name):
 		err = badRequest("Invalid instance name: Name can only contain alphanumeric and hyphen characters")
 	}
@@ -66,7 +65,7 @@ func (s *Server) postInstance(r *http.Request) reply {
 	if err != nil {
 		return failed(err)
 	}
-	return s.operate(r, "Creating instance", []string{ref(k.project, "instances", k.name)}, func(op *operation) error {
+	return s.operate("Creating instance", []string{ref(k.project, "instances", k.name)}, func(op *operation) error {
 		if !s.sleep(op.life, s.opt.Delays.Create) {
 			return errLife
 		}
@@ -83,10 +82,10 @@ func (s *Server) create(op *operation, k key, req api.InstancesPost) error {
 	defer s.mu.Unlock()
 	image := s.images[key{s.home(k.project, "features.images"), req.Source.Fingerprint}]
 	if image == nil {
-		return errors.New("Image not provided for instance creation")
+		return says("Image not provided for instance creation")
 	}
 	if s.instances[k] != nil {
-		return errors.New("Failed creating instance record: Add instance info to the database: This \"Instance\" entry already exists")
+		return says("Failed creating instance record: Add instance info to the database: This \"Instance\" entry already exists")
 	}
 	profiles := req.Profiles
 	if profiles == nil {
@@ -94,12 +93,12 @@ func (s *Server) create(op *operation, k key, req api.InstancesPost) error {
 	}
 	err := validConfig(req.Config)
 	if err != nil {
-		return fmt.Errorf("Failed creating instance record: %w", err)
+		return says("Failed creating instance record: %w", err)
 	}
 	devices := s.devices(k.project, profiles, req.Devices)
 	err = s.validDevices(devices)
 	if err == nil && !slices.ContainsFunc(slices.Collect(maps.Values(devices)), isRoot) {
-		err = errors.New("Failed getting root disk: No root device could be found")
+		err = says("Failed getting root disk: No root device could be found")
 	}
 	for _, name := range slices.Sorted(maps.Keys(devices)) {
 		if err == nil {
@@ -107,7 +106,7 @@ func (s *Server) create(op *operation, k key, req api.InstancesPost) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("Failed creating instance record: Failed initializing instance: %w", err)
+		return says("Failed creating instance record: Failed initializing instance: %w", err)
 	}
 	i := &instance{
 		updating: make(chan struct{}, 1),
@@ -148,12 +147,12 @@ func (s *Server) deleteInstance(r *http.Request) reply {
 	if err != nil {
 		return failed(err)
 	}
-	return s.operate(r, "Deleting instance", nil, func(op *operation) error {
+	return s.operate("Deleting instance", nil, func(op *operation) error {
 		s.mu.Lock()
 		l, wait, err := i.take("delete", nil, false, false)
 		s.mu.Unlock()
 		if err != nil {
-			return fmt.Errorf("Failed to create instance delete operation: %w", err)
+			return says("Failed to create instance delete operation: %w", err)
 		}
 		if wait {
 			<-l.done
@@ -192,11 +191,11 @@ func (s *Server) renameInstance(r *http.Request) reply {
 	if err != nil {
 		return failed(err)
 	}
-	return s.operate(r, "Renaming instance", nil, func(op *operation) error {
+	return s.operate("Renaming instance", nil, func(op *operation) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if i.running() {
-			return errors.New("Renaming of running instance not allowed")
+			return says("Renaming of running instance not allowed")
 		}
 		delete(s.instances, k)
 		i.api.Name = req.Name
@@ -225,7 +224,7 @@ func (s *Server) rebuildInstance(r *http.Request) reply {
 	if err != nil {
 		return failed(err)
 	}
-	return s.operate(r, "Rebuilding instance", nil, func(op *operation) error {
+	return s.operate("Rebuilding instance", nil, func(op *operation) error {
 		if !s.sleep(op.life, s.opt.Delays.Rebuild) {
 			return errLife
 		}
@@ -233,7 +232,7 @@ func (s *Server) rebuildInstance(r *http.Request) reply {
 		defer s.mu.Unlock()
 		image := s.images[key{s.home(k.project, "features.images"), req.Source.Fingerprint}]
 		if image == nil {
-			return errors.New("Image not provided for instance rebuild")
+			return says("Image not provided for instance rebuild")
 		}
 		image.stamp(i.api.Config) // set oci.* keys stay; no event tells of it
 		i.files = map[string]PushedFile{}

@@ -1,7 +1,6 @@
 package incustest
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -14,7 +13,7 @@ type lock struct {
 	err      error
 }
 
-func busy(l *lock) error { return fmt.Errorf("Instance is busy running a %q operation", l.action) }
+func busy(l *lock) error { return says("Instance is busy running a %q operation", l.action) }
 
 // take begins an operation on an instance, or joins one; wait tells that the same one runs already and its end is
 // all there is to wait for. The caller holds Server.mu.

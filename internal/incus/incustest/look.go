@@ -15,7 +15,7 @@ func (s *Server) Instance(project, name string) (api.Instance, bool) {
 	if !found {
 		return api.Instance{}, false
 	}
-	return i.shown(), true
+	return s.shown(i), true
 }
 
 // Instances returns the names of a project's instances, sorted.

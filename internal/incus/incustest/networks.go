@@ -120,7 +120,7 @@ func (s *Server) freeSubnet() string {
 func validNetwork(name string, config map[string]string) error {
 	for _, k := range slices.Sorted(maps.Keys(config)) {
 		if !documented("network_bridge", k) {
-			return fmt.Errorf("Invalid option for network %q option %q", name, k)
+			return says("Invalid option for network %q option %q", name, k)
 		}
 	}
 	for _, k := range []string{"ipv4.address", "ipv6.address"} {
@@ -130,7 +130,7 @@ func validNetwork(name string, config map[string]string) error {
 		}
 		_, err := netip.ParsePrefix(v)
 		if err != nil {
-			return fmt.Errorf("Invalid value for network %q option %q: invalid CIDR address: %s", name, k, v)
+			return says("Invalid value for network %q option %q: invalid CIDR address: %s", name, k, v)
 		}
 	}
 	return nil

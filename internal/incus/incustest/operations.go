@@ -3,6 +3,7 @@ package incustest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -26,7 +27,7 @@ type operation struct {
 }
 
 // operate begins an operation and answers with it. run works without the lock.
-func (s *Server) operate(r *http.Request, what string, resources []string, run func(*operation) error) reply {
+func (s *Server) operate(what string, resources []string, run func(*operation) error) reply {
 	s.mu.Lock()
 	s.nextID++
 	now := time.Now()
@@ -59,16 +60,8 @@ func (s *Server) operate(r *http.Request, what string, resources []string, run f
 // shown is a copy as clients see it.
 func (op *operation) shown() api.Operation {
 	o := op.api
-	o.Metadata = cloneAny(op.api.Metadata)
+	o.Metadata = maps.Clone(op.api.Metadata)
 	return o
-}
-
-func cloneAny(m map[string]any) map[string]any {
-	out := make(map[string]any, len(m))
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
 }
 
 func (s *Server) finish(op *operation, err error) {

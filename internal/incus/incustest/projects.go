@@ -1,7 +1,6 @@
 package incustest
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -119,7 +118,7 @@ func (s *Server) deleteProject(r *http.Request) reply {
 	}
 	for _, u := range s.contents(name) {
 		if !strings.Contains(u, "/profiles/default") {
-			return failed(fmt.Errorf("Only empty projects can be removed."))
+			return failed(says("Only empty projects can be removed."))
 		}
 	}
 	delete(s.projects, name)

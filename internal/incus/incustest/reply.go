@@ -3,8 +3,8 @@ package incustest
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -26,9 +26,7 @@ func okETag(metadata, covered any) reply {
 
 func okHeader(metadata any, h http.Header) reply {
 	return func(w http.ResponseWriter) {
-		for k, v := range h {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), h)
 		writeJSON(w, http.StatusOK, map[string]any{
 			"type": "sync", "status": "Success", "status_code": 200, "operation": "", "error_code": 0, "error": "", "metadata": metadata,
 		})
@@ -45,9 +43,9 @@ func fail(status int, format string, args ...any) reply {
 
 // failed answers with the status of a StatusError, else 500, as Incus's SmartError does.
 func failed(err error) reply {
-	var se api.StatusError
-	if errors.As(err, &se) {
-		return fail(se.Status(), "%s", err)
+	status, found := api.StatusErrorMatch(err)
+	if found {
+		return fail(status, "%s", err)
 	}
 	return fail(http.StatusInternalServerError, "%s", err)
 }
@@ -84,6 +82,9 @@ func body(r *http.Request, into any) error {
 	}
 	return nil
 }
+
+// says makes an error of Incus's words, which begin with a capital.
+func says(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
 func notFound(what string) error { return api.StatusErrorf(http.StatusNotFound, "%s not found", what) }
 

@@ -3,6 +3,7 @@ package incustest_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -219,7 +220,10 @@ func TestItServesAUnixSocket(t *testing.T) {
 		t.Errorf("the first hint is %+v", h)
 	}
 	cancel()
-	<-done
+	err = <-done
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Hints ended with %v", err)
+	}
 	srv.Close()
 	_, err = c.Server(t.Context())
 	if err == nil {

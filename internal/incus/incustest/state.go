@@ -2,7 +2,6 @@ package incustest
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -13,7 +12,7 @@ import (
 	"github.com/lxc/incus/v6/shared/api"
 )
 
-var errStopped = errors.New("The instance is already stopped")
+var errStopped = says("The instance is already stopped")
 
 func (s *Server) putState(r *http.Request) reply {
 	req := api.InstanceStatePut{Timeout: -1}
@@ -53,21 +52,21 @@ func (s *Server) putState(r *http.Request) reply {
 	default:
 		return failed(badRequest("Unknown action: '%s'", req.Action))
 	}
-	return s.operate(r, what, []string{ref(k.project, "instances", k.name)}, do)
+	return s.operate(what, []string{ref(k.project, "instances", k.name)}, do)
 }
 
 func (s *Server) start(op *operation, k key) error {
 	s.mu.Lock()
 	i, err := s.find(k.project, k.name)
 	if err == nil && i.running() {
-		err = errors.New("The instance is already running")
+		err = says("The instance is already running")
 	}
 	var l *lock
 	var wait bool
 	if err == nil {
 		l, wait, err = i.take("start", []string{"restart", "restore"}, false, false)
 		if err != nil {
-			err = fmt.Errorf("Failed to create instance start operation: %w", err)
+			err = says("Failed to create instance start operation: %w", err)
 		}
 	}
 	s.mu.Unlock()
@@ -113,7 +112,7 @@ func (s *Server) startable(k key, i *instance) error {
 				}
 				err := s.clash(k.name, other.name, nic, d)
 				if err != nil {
-					return fmt.Errorf("Failed start validation for device %q: %w", name, err)
+					return says("Failed start validation for device %q: %w", name, err)
 				}
 			}
 		}
@@ -125,16 +124,16 @@ func (s *Server) startable(k key, i *instance) error {
 func (s *Server) clash(name, other string, nic, d map[string]string) error {
 	n := s.networks[nic["network"]]
 	if n != nil && n.Config["dns.mode"] != "none" && strings.EqualFold(name, other) {
-		return fmt.Errorf("Instance DNS name %q already used on network", strings.ToLower(other))
+		return says("Instance DNS name %q already used on network", strings.ToLower(other))
 	}
 	for _, f := range []string{"ipv4.address", "ipv6.address"} {
 		a, b := bare(nic[f]), bare(d[f])
 		if a.IsValid() && a == b {
-			return fmt.Errorf("IP address %q already defined on another NIC", a)
+			return says("IP address %q already defined on another NIC", a)
 		}
 	}
 	if nic["hwaddr"] != "" && strings.EqualFold(nic["hwaddr"], d["hwaddr"]) {
-		return fmt.Errorf("MAC address %q already defined on another NIC", strings.ToLower(d["hwaddr"]))
+		return says("MAC address %q already defined on another NIC", strings.ToLower(d["hwaddr"]))
 	}
 	return nil
 }
@@ -216,7 +215,7 @@ func (s *Server) shutdown(op *operation, k key, grace time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i.running() {
-		return fmt.Errorf("Failed shutting down instance, status is %q: context deadline exceeded", i.api.Status)
+		return says("Failed shutting down instance, status is %q: context deadline exceeded", i.api.Status)
 	}
 	if l.action == "stop" {
 		s.tellOf(i, api.EventLifecycleInstanceShutdown, op.user)
@@ -296,9 +295,9 @@ func (s *Server) freeze(op *operation, k key, from, to api.StatusCode) error {
 	case err != nil:
 		return err
 	case !i.running():
-		return errors.New("The instance isn't running")
+		return says("The instance isn't running")
 	case i.api.StatusCode != from:
-		return errors.New("The container is already " + strings.ToLower(to.String()))
+		return says("The container is already %s", strings.ToLower(to.String()))
 	}
 	i.status(to)
 	action := api.EventLifecycleInstancePaused

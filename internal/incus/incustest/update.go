@@ -2,7 +2,6 @@ package incustest
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"reflect"
@@ -45,7 +44,7 @@ func (s *Server) putInstance(r *http.Request) reply {
 		<-i.updating
 		return failed(err)
 	}
-	return s.operate(r, "Updating instance", nil, func(op *operation) error {
+	return s.operate("Updating instance", nil, func(op *operation) error {
 		defer func() { <-i.updating }()
 		return s.update(i, req, op.user)
 	})
@@ -66,7 +65,7 @@ func (s *Server) patchInstance(r *http.Request) reply {
 	}
 	s.mu.Lock()
 	err = matches(r, i.covered())
-	shown := i.shown()
+	shown := s.shown(i)
 	req := shown.Writable()
 	s.mu.Unlock()
 	if err == nil {
@@ -111,17 +110,17 @@ func (s *Server) update(i *instance, req api.InstancePut, user *api.EventLifecyc
 	defer s.mu.Unlock()
 	l, wait, err := i.take("update", []string{"create", "restart", "restore"}, false, false)
 	if err != nil {
-		return fmt.Errorf("Failed to create instance update operation: %w", err)
+		return says("Failed to create instance update operation: %w", err)
 	}
 	if wait {
-		return fmt.Errorf("Failed to create instance update operation: A matching non-reusable operation has now succeeded")
+		return says("Failed to create instance update operation: A matching non-reusable operation has now succeeded")
 	}
 	if l.action == "update" {
 		defer i.release(l, nil)
 	}
 	err = validConfig(req.Config)
 	if err != nil {
-		return fmt.Errorf("Invalid config: %w", err)
+		return says("Invalid config: %w", err)
 	}
 	err = s.validDevices(req.Devices)
 	if err != nil {
@@ -129,7 +128,7 @@ func (s *Server) update(i *instance, req api.InstancePut, user *api.EventLifecyc
 	}
 	devices := s.devices(i.api.Project, req.Profiles, req.Devices)
 	if !slices.ContainsFunc(slices.Collect(maps.Values(devices)), isRoot) {
-		return fmt.Errorf("Invalid expanded devices: Failed detecting root disk device: No root device could be found")
+		return says("Invalid expanded devices: Failed detecting root disk device: No root device could be found")
 	}
 	for _, name := range slices.Sorted(maps.Keys(req.Devices)) {
 		if reflect.DeepEqual(req.Devices[name], i.api.Devices[name]) {

@@ -2,7 +2,6 @@ package incustest
 
 import (
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -96,14 +95,11 @@ func (w *world) devices(project string, profiles []string, own map[string]map[st
 
 // ref returns a reference like those in used_by.
 func ref(project string, elems ...string) string {
-	p := "/1.0"
-	for _, e := range elems {
-		p += "/" + url.PathEscape(e)
-	}
+	u := api.NewURL().Path(append([]string{"1.0"}, elems...)...)
 	if project != "default" {
-		p += "?project=" + url.QueryEscape(project)
+		u = u.WithQuery("project", project)
 	}
-	return p
+	return u.String()
 }
 
 // usersOf returns the instances and profiles that have a device for which uses is true.

@@ -6,6 +6,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"testing"
@@ -25,7 +26,7 @@ type Host struct {
 	Image plan.Image
 	// Behave makes the app of an instance ignore the stop signal; nil where its command line does.
 	Behave func(project, name string)
-	// Exit ends the app of an instance from within; nil where the app of Brief ends by itself after a second.
+	// Exit ends the app of an instance from within; nil where it ends by itself a second after its start.
 	Exit func(project, name string)
 }
 
@@ -40,9 +41,12 @@ func app(argv string) map[string]string {
 	return map[string]string{"raw.lxc": "lxc.execute.cmd=\nlxc.init.cmd=" + argv + "\nlxc.signal.halt=SIGTERM\n"}
 }
 
-// Run runs the suite. Every test gets a Host of its own from open; wrap runs a test's body and may put it into a
-// synctest bubble.
+// Run runs the suite. Every test gets a Host of its own from open. wrap runs a test's body: synctest.Test puts it
+// into a bubble; nil, for a real Incus, just calls it.
 func Run(t *testing.T, wrap func(*testing.T, func(*testing.T)), open func(*testing.T) Host) {
+	if wrap == nil {
+		wrap = func(t *testing.T, body func(*testing.T)) { body(t) }
+	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			wrap(t, func(t *testing.T) {
@@ -68,6 +72,7 @@ var cases = []struct {
 	{"another image than wanted is an error", imageMismatch},
 	{"an image that does not exist is not found", imageAbsent},
 	{"an instance is created running with its address", createRunning},
+	{"an instance has what was said and nothing else", createExactly},
 	{"a second instance of that name is refused", createTwice},
 	{"an instance that cannot be is refused with the reason", createRefused},
 	{"a live key is changed and others are left alone", updateLive},
@@ -165,7 +170,13 @@ func (s *suite) do(ops ...plan.Op) {
 }
 
 // fails carries out an op that must fail with a kind.
-func (s *suite) fails(op plan.Op, kind error) error {
+func (s *suite) fails(op plan.Op, kind error) {
+	s.Helper()
+	_ = s.failure(op, kind)
+}
+
+// failure is fails for those who read the text.
+func (s *suite) failure(op plan.Op, kind error) error {
 	s.Helper()
 	err := s.c.Do(s.Context(), project, op)
 	if !errors.Is(err, kind) {
@@ -217,9 +228,7 @@ func (s *suite) pull() plan.PullImage {
 // create describes an instance with an app and a last octet of its address.
 func (s *suite) create(name string, app map[string]string, octet string) plan.CreateInstance {
 	config := map[string]string{plan.KeyOwner: owner, "user.a": "1"}
-	for k, v := range app {
-		config[k] = v
-	}
+	maps.Copy(config, app)
 	if s.host.Behave != nil && app["raw.lxc"] == stubborn["raw.lxc"] {
 		s.host.Behave(project, name)
 	}
@@ -232,11 +241,11 @@ func (s *suite) create(name string, app map[string]string, octet string) plan.Cr
 	}
 }
 
-// running makes a project with one instance that runs.
-func (s *suite) running(name string, app map[string]string) {
+// running makes a project with one instance, "web", that runs.
+func (s *suite) running(app map[string]string) {
 	s.Helper()
 	s.project()
-	op := s.create(name, app, "10")
+	op := s.create("web", app, "10")
 	op.Start = true
 	s.do(op)
 }

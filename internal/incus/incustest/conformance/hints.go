@@ -55,7 +55,7 @@ func hints(s *suite) {
 		s.Helper()
 		s.eventually(h.Action+" is hinted", func() bool { return l.has(h) })
 	}
-	s.running("web", obedient)
+	s.running(obedient)
 	hinted(incus.Hint{Project: project, Kind: "project", Name: project, Action: "project-created", User: "root"})
 	hinted(incus.Hint{Project: "default", Kind: "network", Name: network, Action: "network-created", User: "root"})
 	hinted(instanceHint("instance-created", "root"))
@@ -72,7 +72,7 @@ func hints(s *suite) {
 
 func hintOfExit(s *suite) {
 	l := s.listen()
-	s.running("web", brief)
+	s.running(brief)
 	if s.host.Exit != nil {
 		s.host.Exit(project, "web")
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 func createRunning(s *suite) {
-	s.running("web", obedient)
+	s.running(obedient)
 	i := s.instance("web")
 	if i.Status != plan.Running || i.Type != "container" || i.Fingerprint != s.host.Image.Fingerprint {
 		s.Errorf("status %s, type %s, fingerprint %s", i.Status, i.Type, i.Fingerprint)
@@ -28,6 +28,20 @@ func createRunning(s *suite) {
 	}
 	if i.LastUsed.Before(i.Created) {
 		s.Errorf("created %s, last used %s", i.Created, i.LastUsed)
+	}
+}
+
+func createExactly(s *suite) {
+	s.project()
+	op := s.create("web", obedient, "10")
+	op.Config["user.empty"] = ""
+	op.Description = "a web server"
+	s.do(op)
+	i, _, err := s.raw().UseProject(project).GetInstance("web")
+	s.must(err)
+	_, empty := i.Config["user.empty"]
+	if len(i.Profiles) > 0 || empty || i.Description != "a web server" || len(i.ExpandedDevices) != 2 {
+		s.Errorf("profiles %v, an empty key: %v, description %q, devices %v", i.Profiles, empty, i.Description, i.ExpandedDevices)
 	}
 }
 
@@ -47,7 +61,7 @@ func createRefused(s *suite) {
 		s.Helper()
 		op := s.create("web", obedient, "10")
 		change(&op)
-		err := s.fails(op, want)
+		err := s.failure(op, want)
 		if err != nil && !strings.Contains(err.Error(), text) {
 			s.Errorf("the error does not say %q: %v", text, err)
 		}
@@ -68,7 +82,7 @@ func createRefused(s *suite) {
 }
 
 func updateLive(s *suite) {
-	s.running("web", obedient)
+	s.running(obedient)
 	before := s.instance("web")
 	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.b": "2", "limits.memory": "64MiB"}, Devices: map[string]plan.Device{
 		"tmp": {"type": "none"},
@@ -97,7 +111,7 @@ func updateUnset(s *suite) {
 }
 
 func updateRemovesDevice(s *suite) {
-	s.running("web", obedient)
+	s.running(obedient)
 	s.do(plan.UpdateInstance{Name: "web", Devices: map[string]plan.Device{"tmp": {"type": "none"}}})
 	before := s.instance("web")
 	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.a": "", "user.b": "2"}, Devices: map[string]plan.Device{"tmp": nil, "never": nil}})
@@ -163,7 +177,7 @@ func startTwice(s *suite) {
 }
 
 func stopObedient(s *suite) {
-	s.running("web", obedient)
+	s.running(obedient)
 	began := time.Now()
 	s.do(plan.StopInstance{Name: "web", Grace: 30 * time.Second}, plan.StopInstance{Name: "web", Grace: 30 * time.Second}, plan.StopInstance{Name: "web"})
 	if st := s.instance("web").Status; st != plan.Stopped || time.Since(began) >= 30*time.Second {
@@ -172,7 +186,7 @@ func stopObedient(s *suite) {
 }
 
 func stopStubborn(s *suite) {
-	s.running("web", stubborn)
+	s.running(stubborn)
 	began := time.Now()
 	s.do(plan.StopInstance{Name: "web", Grace: 1500 * time.Millisecond})
 	if took := time.Since(began); took < 1500*time.Millisecond {
@@ -185,7 +199,7 @@ func stopStubborn(s *suite) {
 }
 
 func busyWhileStopping(s *suite) {
-	s.running("web", stubborn)
+	s.running(stubborn)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := s.c.Do(s.Context(), project, plan.StopInstance{Name: "web", Grace: 12 * time.Second})
@@ -225,7 +239,7 @@ func rebuildKeeps(s *suite) {
 }
 
 func rebuildRefused(s *suite) {
-	s.running("web", obedient)
+	s.running(obedient)
 	s.fails(plan.RebuildInstance{Name: "web", Fingerprint: s.host.Image.Fingerprint}, incus.ErrInUse)
 	s.do(plan.StopInstance{Name: "web"})
 	s.fails(plan.RebuildInstance{Name: "web", Fingerprint: strings.Repeat("0", 64)}, incus.ErrNotFound)
@@ -272,7 +286,7 @@ func pushFile(s *suite) {
 }
 
 func deleteLife(s *suite) {
-	s.running("web", obedient)
+	s.running(obedient)
 	s.fails(plan.DeleteInstance{Name: "web"}, incus.ErrInUse)
 	s.do(plan.StopInstance{Name: "web"}, plan.DeleteInstance{Name: "web"}, plan.DeleteInstance{Name: "web"})
 	if have := s.observe().Instances; len(have) > 0 {
@@ -285,7 +299,7 @@ func addressTaken(s *suite) {
 	s.do(s.create("web", obedient, "10")) // it need not run
 	op := s.create("web2", obedient, "10")
 	op.Start = true
-	err := s.fails(op, incus.ErrInUse)
+	err := s.failure(op, incus.ErrInUse)
 	if err != nil && !strings.Contains(err.Error(), "10.211.77.10") {
 		s.Errorf("the error does not name the address: %v", err)
 	}

@@ -48,7 +48,7 @@ func projectLife(s *suite) {
 	if x || have.Config["user.y"] != "3" || have.Config[plan.KeyOwner] != owner || have.Description != "conformance" {
 		s.Errorf("after the update: %+v", have)
 	}
-	err := s.fails(plan.UpdateProject{Name: project, Set: map[string]string{"bogus": "1"}}, incus.ErrRefused)
+	err := s.failure(plan.UpdateProject{Name: project, Set: map[string]string{"bogus": "1"}}, incus.ErrRefused)
 	if err != nil && (!strings.Contains(err.Error(), "update project "+project) || !strings.Contains(err.Error(), "bogus")) {
 		s.Errorf("the error does not say what and which: %v", err)
 	}
@@ -122,7 +122,7 @@ func imageMismatch(s *suite) {
 	s.do(createProject())
 	op := s.pull()
 	op.Want = strings.Repeat("0", 64)
-	err := s.fails(op, incus.ErrMismatch)
+	err := s.failure(op, incus.ErrMismatch)
 	if err != nil && !strings.Contains(err.Error(), s.host.Image.Fingerprint[:12]) {
 		s.Errorf("the error does not name what came: %v", err)
 	}
@@ -132,7 +132,7 @@ func imageAbsent(s *suite) {
 	s.do(createProject())
 	op := s.pull()
 	op.Alias, op.Ref = "library/ct-no-such-image", "docker.io/library/ct-no-such-image"
-	err := s.fails(op, incus.ErrNotFound)
+	err := s.failure(op, incus.ErrNotFound)
 	if err != nil && strings.Contains(err.Error(), "Failed to run") {
 		s.Errorf("the error quotes the whole of skopeo: %v", err)
 	}
