@@ -91,9 +91,9 @@ func checkAll(ctx context.Context, tx *bolt.Tx) error {
 	return ctx.Err()
 }
 
-// CheckChild returns a check that runs "command… path" and reads its exit code: 0 is sound, ExitLocked is
-// ErrLocked, anything else, a death by signal too, is ErrDamaged. When the command cannot be run or does not
-// end within a minute, the error is ErrNotChecked.
+// CheckChild returns a check that runs "command… path" and reads how it ended: 0 is sound, ExitLocked is
+// ErrLocked, 1 is a check that failed for reasons of its own: ErrNotChecked, as when the command cannot be run
+// or does not end within a minute. ExitDamaged and any other end, such as a crash, are ErrDamaged.
 func CheckChild(command ...string) func(ctx context.Context, path string) error {
 	return func(ctx context.Context, path string) error {
 		timed, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -113,6 +113,8 @@ func CheckChild(command ...string) func(ctx context.Context, path string) error 
 			return fmt.Errorf("%w: %w", ErrNotChecked, err)
 		case exit.ExitCode() == ExitLocked:
 			return ErrLocked
+		case exit.ExitCode() == 1:
+			return fmt.Errorf("%w: %s", ErrNotChecked, out)
 		}
 		return fmt.Errorf("%w: %w: %s", ErrDamaged, err, out)
 	}

@@ -34,8 +34,11 @@ var (
 // errFault is the ErrDamaged that broke off whatever bbolt was doing.
 var errFault = fmt.Errorf("%w: fault while using it", ErrDamaged)
 
-// ExitLocked is the exit code of a process that found the ledger locked (sysexits.h, EX_TEMPFAIL).
-const ExitLocked = 75
+// The exit codes of a process that says so (sysexits.h, EX_DATAERR and EX_TEMPFAIL).
+const (
+	ExitDamaged = 65
+	ExitLocked  = 75
+)
 
 // schema is the version of the layout of buckets that this version reads and writes.
 const schema = 1

@@ -170,16 +170,18 @@ func TestACheckThatCannotBeMadeCostsNothing(t *testing.T) {
 	db := mustOpen(t, path)
 	mustSave(t, db, fullLedger("blog"))
 	_ = db.Close()
-	db, rebuilt, err := OpenOrRebuild(t.Context(), path, CheckChild("/nonexistent/ic-agent", "dbcheck"), quiet())
-	if err != nil || rebuilt {
-		t.Fatal(rebuilt, err)
+	for _, command := range [][]string{{"/nonexistent/ic-agent", "dbcheck"}, {"/bin/sh", "-c", "echo no memory >&2; exit 1"}} {
+		db, rebuilt, err := OpenOrRebuild(t.Context(), path, CheckChild(command...), quiet())
+		if err != nil || rebuilt {
+			t.Fatal(command, rebuilt, err)
+		}
+		_ = db.Close()
 	}
-	_ = db.Close()
 
 	// A stop while the child runs is no verdict either.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, _, err = OpenOrRebuild(ctx, path, child(t), quiet())
+	_, _, err := OpenOrRebuild(ctx, path, child(t), quiet())
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -198,9 +200,11 @@ func TestACheckThatFailsIsDamageWhateverItSays(t *testing.T) {
 		t.Fatal(rebuilt, err)
 	}
 	_ = db.Close()
-	err = CheckChild("/bin/sh", "-c", "kill -SEGV $$")(t.Context(), path)
-	if !errors.Is(err, ErrDamaged) {
-		t.Error(err)
+	for _, end := range []string{"kill -SEGV $$", "exit 65", "exit 2"} { // a Go program that crashes exits with 2
+		err = CheckChild("/bin/sh", "-c", end)(t.Context(), path)
+		if !errors.Is(err, ErrDamaged) {
+			t.Error(end, err)
+		}
 	}
 }
 

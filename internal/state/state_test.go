@@ -49,6 +49,9 @@ func dbcheck(path string) int {
 		return ExitLocked
 	}
 	fmt.Fprintln(os.Stderr, err)
+	if errors.Is(err, ErrDamaged) {
+		return ExitDamaged
+	}
 	return 1
 }
 
