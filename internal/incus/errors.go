@@ -71,6 +71,7 @@ var texts = []struct {
 	text string
 	kind error
 }{
+	{"incus is shutting down", ErrUnavailable}, // for as long as operations keep it, which may be a minute
 	{"instance is busy running a", ErrBusy},
 	{"a matching non-reusable operation has now succeeded", ErrBusy},
 	{"the instance is already running", errRunning},

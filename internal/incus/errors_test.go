@@ -86,6 +86,8 @@ func TestWhatIncusSaysHasAKind(t *testing.T) {
 		{400, "http: request body too large", "refused"},
 		{403, "Certificate is restricted", "forbidden"},
 		{503, "Service Unavailable", "unavailable"},
+		{503, "Incus is shutting down", "unavailable"},
+		{0, "Incus is shutting down", "unavailable"},
 		{502, "Bad Gateway", "unavailable"},
 		{0, "Failed to run: mkfs: write /x: no space left on device", "no space"},
 		{500, "Disk quota exceeded", "no space"},
