@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 VERSION := $(shell tools/version)
 GOARCH  ?= $(shell go env GOARCH)
-LDFLAGS := -s -w -X github.com/incus-compose/ic-agent/internal/cli.Version=$(VERSION)
+LDFLAGS := -s -w -X github.com/incus-compose/ic-agent/internal/cli.Version=$(VERSION) -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 
 # Two builds of one commit are the same, byte for byte, whoever owns the tree and wherever it lies.
