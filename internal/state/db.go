@@ -110,15 +110,10 @@ func open(path string, log *slog.Logger, opts *bolt.Options) (*DB, error) {
 }
 
 func (db *DB) begin(path string, opts *bolt.Options) error {
-	err := protect(func() error {
-		var err error
-		db.bolt, err = bolt.Open(path, 0o600, opts)
-		return err
-	})
+	err := db.openFile(path, opts)
 	if err != nil {
-		return openError(err)
+		return err
 	}
-	db.bolt.AllocSize = growth
 	err = db.do(func() error {
 		err := db.bolt.View(func(tx *bolt.Tx) error { return whole(tx, path) })
 		if err != nil {
@@ -133,7 +128,25 @@ func (db *DB) begin(path string, opts *bolt.Options) error {
 	if err != nil {
 		return err
 	}
+	err = db.shrink(path, opts)
+	if err != nil {
+		return err
+	}
 	return syncDir(filepath.Dir(path))
+}
+
+// openFile opens and locks the file.
+func (db *DB) openFile(path string, opts *bolt.Options) error {
+	err := protect(func() error {
+		var err error
+		db.bolt, err = bolt.Open(path, 0o600, opts)
+		return err
+	})
+	if err != nil {
+		return openError(err)
+	}
+	db.bolt.AllocSize = growth
+	return nil
 }
 
 // prepare checks the layout, and makes it in a new file.

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -235,6 +238,45 @@ func TestAFullLedgerTakesSmallerWritesAgain(t *testing.T) {
 	mustSave(t, db, small)
 	if l := mustLoad(t, db, "blog"); l.Generation != small.Generation || l.Project.Hash != small.Project.Hash {
 		t.Error("the small write is not there")
+	}
+}
+
+func TestAFileThatIsMostlyFreeIsCompactedAtStart(t *testing.T) {
+	path := filepath.Join(ram(t), "state.db")
+	db := mustOpen(t, path)
+	big := fullLedger("big")
+	big.Project.Hash = strings.Repeat("x", 20<<20)
+	mustSave(t, db, big)
+	mustSave(t, db, fullLedger("blog"))
+	err := db.Forget("big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = db.Close()
+	err = os.WriteFile(path+".compact", []byte("left by a crash"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	db = mustOpen(t, path)
+	fi, err := os.Stat(path)
+	if err != nil || fi.Size() > 1<<20 || fi.Mode() != 0o600 {
+		t.Errorf("%d bytes, mode %s, %v", fi.Size(), fi.Mode(), err)
+	}
+	diff := cmp.Diff(fullLedger("blog"), mustLoad(t, db, "blog"), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}))
+	if diff != "" || db.Fresh() || len(db.Dropped()) > 0 {
+		t.Error(db.Fresh(), db.Dropped(), diff)
+	}
+	mustSave(t, db, fullLedger("web"))
+	opts := options()
+	opts.Timeout = 1
+	_, err = open(path, quiet(), opts)
+	if !errors.Is(err, ErrLocked) {
+		t.Error("the compacted file is not locked:", err)
+	}
+	_, err = os.Stat(path + ".compact")
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the copy is there still:", err)
 	}
 }
 
