@@ -52,6 +52,8 @@ type files struct {
 	dir  string // as given
 	real string // with symlinks resolved
 	read map[string][]byte
+	// missed are the paths that were looked for and do not exist.
+	missed map[string]bool
 }
 
 func openFiles(dir string) (*files, error) {
@@ -65,7 +67,7 @@ func openFiles(dir string) (*files, error) {
 		resolved = dir
 	}
 
-	return &files{root: root, dir: filepath.Clean(dir), real: resolved, read: map[string][]byte{}}, nil
+	return &files{root: root, dir: filepath.Clean(dir), real: resolved, read: map[string][]byte{}, missed: map[string]bool{}}, nil
 }
 
 func (f *files) close() error { return f.root.Close() }
@@ -113,6 +115,7 @@ func (f *files) once(path string, open func() (*os.File, error)) ([]byte, error)
 
 	b, err := readRegular(open)
 	if err != nil {
+		f.missed[path] = f.missed[path] || errors.Is(err, errMissing)
 		return nil, err
 	}
 
@@ -175,6 +178,20 @@ func readRegular(open func() (*os.File, error)) ([]byte, error) {
 
 // names returns the paths of everything read, sorted.
 func (f *files) names() []string { return slices.Sorted(maps.Keys(f.read)) }
+
+// wanted returns the paths of everything read or missed, sorted.
+func (f *files) wanted() []string {
+	all := f.names()
+	for path, missing := range f.missed {
+		if missing {
+			all = append(all, path)
+		}
+	}
+
+	slices.Sort(all)
+
+	return all
+}
 
 // hash is the hex sha256 over names and contents, each with its length before it.
 func (f *files) hash() string {

@@ -64,7 +64,13 @@ func Load(ctx context.Context, in Input) (project plan.Project, err error) {
 
 	l := load{in: in, files: f, env: types.Mapping{}, index: &index{file: in.Files[0], bases: map[base]base{}}}
 
-	return l.run(ctx)
+	project, err = l.run(ctx)
+	var refused *Error
+	if errors.As(err, &refused) {
+		refused.Files = f.wanted()
+	}
+
+	return project, err
 }
 
 func first(files []string) string {
@@ -170,8 +176,8 @@ func (l *load) warnDockerOnly() {
 	for _, name := range dockerOnly {
 		_, set := l.env[name]
 		if set {
-			l.warnings = append(l.warnings, plan.Warning{File: first(l.in.Env), Key: name,
-				Text: "ignored: a stack is called what name: says, and made of the files beside it"})
+			l.warnings = append(l.warnings, warning(first(l.in.Env), 0, name,
+				"ignored: a stack is called what name: says, and made of the files beside it"))
 		}
 	}
 }
@@ -188,14 +194,15 @@ func (l *load) projectName() {
 
 		l.name = loader.NormalizeProjectName(given)
 		if l.name != given {
-			l.warnings = append(l.warnings, plan.Warning{File: s.path, Line: s.lines["name"], Key: "name",
-				Text: fmt.Sprintf("the name %q becomes %q: project names have lower-case letters, digits, - and _ only", given, l.name)})
+			l.warnings = append(l.warnings, warning(s.path, s.lines["name"], "name",
+				fmt.Sprintf("the name %q becomes %q: project names have lower-case letters, digits, - and _ only", given, l.name)))
 		}
 	}
 
 	if l.name == "" {
-		l.problems = append(l.problems, Problem{File: l.index.file, Key: "name", Text: "no project name can be made of the file's name",
-			Hint: `add "name: something" at the top`})
+		l.problems = append(l.problems, Problem{
+			File: l.index.file, Key: "name", Text: "no project name can be made of the file's name", Hint: `add "name: something" at the top`,
+		})
 	}
 
 	l.env["COMPOSE_PROJECT_NAME"] = l.name

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -201,6 +202,24 @@ func TestMessagesDoNotQuoteEnvFiles(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", line, err)
 		}
+	}
+}
+
+// A file that is created later is a reason to try again.
+func TestRefusalNamesTheFilesToWatch(t *testing.T) {
+	in := stack(t, []txtar.File{
+		{Name: "blog.yaml", Data: []byte("services: {web: {image: x, env_file: [a.env, gone.env, /etc/passwd]}}\n")},
+		{Name: "a.env", Data: []byte("A=1\n")},
+	})
+	_, err := self().Load(t.Context(), in)
+	var refused *Error
+	if !errors.As(err, &refused) {
+		t.Fatalf("error = %v, want an *Error", err)
+	}
+
+	want := []string{filepath.Join(in.Dir, "a.env"), filepath.Join(in.Dir, "blog.yaml"), filepath.Join(in.Dir, "gone.env")}
+	if !slices.Equal(refused.Files, want) {
+		t.Errorf("Files = %q, want %q", refused.Files, want)
 	}
 }
 

@@ -53,6 +53,9 @@ func (p Problem) String() string {
 // Error refuses a stack's files: it holds every problem that was found, at least one, in file order.
 type Error struct {
 	Problems []Problem `json:"problems"`
+	// Files are the absolute paths of what was read, and of what was looked for and is missing, sorted: a
+	// change of any of them is a reason to try again. Empty when the reading was cut short.
+	Files []string `json:"files,omitempty"`
 }
 
 // Error returns the problems, one a line.
