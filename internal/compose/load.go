@@ -65,8 +65,8 @@ func Load(ctx context.Context, in Input) (project plan.Project, err error) {
 	l := load{in: in, files: f, env: types.Mapping{}, index: &index{file: in.Files[0], bases: map[base]base{}}}
 
 	project, err = l.run(ctx)
-	var refused *Error
-	if errors.As(err, &refused) {
+	refused, ok := errors.AsType[*Error](err)
+	if ok {
 		refused.Files = f.wanted()
 	}
 
