@@ -18,13 +18,15 @@ func (q *query) encode(a Answer, recursion bool, turn uint64, limit int) []byte 
 	for _, r := range a.RRs {
 		size += miekg.Len(r)
 	}
+	for _, r := range a.Extra {
+		size += miekg.Len(r)
+	}
 	msg := make([]byte, min(size, room), min(size, room)+len(tail))
 	off := headerLen + copy(msg[headerLen:], q.asked)
 	names := q.compression()
 	answers, cut := 0, false
 	for i := range a.RRs {
-		next := a.RRs[(turn%uint64(len(a.RRs))+uint64(i))%uint64(len(a.RRs))]
-		end, err := miekg.PackRR(next, msg, off, names, true)
+		end, err := miekg.PackRR(a.RRs[turned(i, a.Near, len(a.RRs), turn)], msg, off, names, true)
 		if err != nil {
 			cut = true
 			break
@@ -40,11 +42,31 @@ func (q *query) encode(a Answer, recursion bool, turn uint64, limit int) []byte 
 			authority = 1
 		}
 	}
+	extra := 0
+	for _, r := range a.Extra {
+		end, err := miekg.PackRR(r, msg, off, names, true)
+		if err != nil || cut {
+			break
+		}
+		off = end
+		extra++
+	}
 	msg = append(msg[:off], tail...)
 	q.header(msg, a, recursion, cut)
 	binary.BigEndian.PutUint16(msg[6:], uint16(answers))
 	binary.BigEndian.PutUint16(msg[8:], uint16(authority))
+	binary.BigEndian.PutUint16(msg[10:], binary.BigEndian.Uint16(msg[10:])+uint16(extra))
 	return msg
+}
+
+// turned returns which of n records stands at place i when each part, the near ones and the others, is turned
+// by turn places.
+func turned(i, near, n int, turn uint64) int {
+	first, part := 0, near
+	if i >= near {
+		first, part = near, n-near
+	}
+	return first + int((turn%uint64(part)+uint64(i-first))%uint64(part))
 }
 
 // header writes the header of a reply, with the counts of what every reply has.

@@ -32,7 +32,7 @@ func (z *Zone) reverse(v View, q Question, name string) (Answer, bool) {
 	if !ok {
 		return Answer{}, false
 	}
-	served := slices.ContainsFunc(z.nets, func(n *Network) bool {
+	served := slices.ContainsFunc(z.nets, func(n *network) bool {
 		return within(at, n.Prefix) || within(at, n.Prefix6)
 	})
 	if !served && !slices.ContainsFunc(private, func(p netip.Prefix) bool { return within(at, p) }) {
@@ -44,42 +44,42 @@ func (z *Zone) reverse(v View, q Question, name string) (Answer, bool) {
 		if len(targets) == 0 {
 			return z.negative(miekg.RcodeNameError, apex), true
 		}
-		return z.positive(pointerRRs(q, targets), apex), true
+		return z.positive(z.pointerRRs(q, targets), apex), true
 	}
-	known := exact && (name == apex || slices.ContainsFunc(z.nets, func(n *Network) bool {
+	known := exact && (name == apex || slices.ContainsFunc(z.nets, func(n *network) bool {
 		return at.Overlaps(n.Prefix) || at.Overlaps(n.Prefix6)
 	}))
 	if !known {
 		return z.negative(miekg.RcodeNameError, apex), true
 	}
-	return z.data(v, q, []*node{{apex: name == apex}}, apex), true
+	return z.data(v, q, matched{nodes: []*node{{apex: name == apex}}}, apex), true
 }
 
 // targets returns the names of the instances that run at an address, as far as the view sees them there.
 func (z *Zone) targets(v View, a netip.Addr) []string {
 	var out []string
-	for _, p := range z.pointers[a] {
-		if v.seesNet(p.network) {
-			out = append(out, p.target)
+	for _, c := range z.addrs.get(a) {
+		if c.entry.Up && c.entry.Instance != "" && v.seesNet(c.net) && !slices.Contains(out, c.entry.target) {
+			out = append(out, c.entry.target)
 		}
 	}
+	slices.Sort(out)
 	if len(out) == 0 && (a == loopback4 || a == netip.IPv6Loopback()) {
 		return []string{"localhost."}
 	}
 	return out
 }
 
-func pointerRRs(q Question, targets []string) []miekg.RR {
+func (z *Zone) pointerRRs(q Question, targets []string) []miekg.RR {
 	if q.Type == miekg.TypeANY {
-		return []miekg.RR{minimal(q)}
+		return []miekg.RR{z.minimal(q)}
 	}
 	if q.Type != miekg.TypePTR {
 		return nil
 	}
 	var rrs []miekg.RR
 	for _, t := range targets {
-		hdr := miekg.RR_Header{Name: q.Name, Rrtype: miekg.TypePTR, Class: miekg.ClassINET, Ttl: ttl}
-		rrs = append(rrs, &miekg.PTR{Hdr: hdr, Ptr: t})
+		rrs = append(rrs, &miekg.PTR{Hdr: z.header(q.Name, miekg.TypePTR), Ptr: t})
 	}
 	return rrs
 }

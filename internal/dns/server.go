@@ -195,6 +195,7 @@ func (s *Server) answer(msg []byte, local, src netip.Addr, tcp bool) ([]byte, *a
 	if z != nil && !v.known {
 		s.counts.strangers.Add(1)
 	}
+	q.question.At = time.Now()
 	a := z.Answer(v, q.question)
 	if !a.Forward {
 		return q.encode(a, v.Forwards(), rand.Uint64(), limit), nil

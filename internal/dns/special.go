@@ -35,9 +35,9 @@ func (z *Zone) special(q Question, name string) (Answer, bool) {
 func (z *Zone) localhost(q Question) Answer {
 	switch q.Type {
 	case miekg.TypeA:
-		return z.positive(addressRRs(q, []netip.Addr{loopback4}), ".")
+		return z.positive(z.addressRRs(q.Name, []netip.Addr{loopback4}), ".")
 	case miekg.TypeAAAA:
-		return z.positive(addressRRs(q, []netip.Addr{netip.IPv6Loopback()}), ".")
+		return z.positive(z.addressRRs(q.Name, []netip.Addr{netip.IPv6Loopback()}), ".")
 	}
 	return z.negative(miekg.RcodeSuccess, ".")
 }

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -8,119 +9,148 @@ import (
 	miekg "github.com/miekg/dns"
 )
 
-// Network is a managed network whose clients we serve.
-type Network struct {
-	// Name is the Incus network's name; Interface.Network refers to it.
-	Name string
-	// Key is the network's name in its compose file, used in texts.
-	Key string
-	// Project is the Incus project of the stack that owns it: the zone label, and the project of clients
-	// that no record is known for.
-	Project string
-	// Prefix and Prefix6 hold the clients' addresses; the zero Prefix means that there are none.
-	Prefix, Prefix6 netip.Prefix
-	// Gateway and Gateway6 are the host's own addresses on the network, where we listen; may be zero.
-	Gateway, Gateway6 netip.Addr
-	// Internal networks have no way out, and so no question that arrives on them leaves the host.
-	Internal bool
-}
-
-// holds tells whether an address is one of the network's.
-func (n *Network) holds(a netip.Addr) bool { return n.Prefix.Contains(a) || n.Prefix6.Contains(a) }
-
-// Record is an instance and the names it is known by.
-type Record struct {
-	// Project is the Incus project, which is the label below the origin: "shop" in web.shop.incus.
-	Project string
-	// Service is the compose service's key.
-	Service string
-	// Instance is the Incus instance's name. Empty, the record only declares its names: a service that
-	// has no instance yet answers "no data" instead of "no such name".
-	Instance string
-	// Names are further names on all its networks: container_name, hostname.
-	Names []string
-	// On are its NICs, in any order.
-	On []Interface
-	// Up is whether it runs. One that does not keeps its names and answers no address.
-	Up bool
-	// Unready is whether its health check has not passed. Such an instance is left out of a name's
-	// addresses as long as a ready one shares the name.
-	Unready bool
-}
-
-// Interface is an instance on a network.
-type Interface struct {
-	// Network is the Incus network's name, which need not be one that we serve.
-	Network string
-	// Addr is the address there; the zero Addr while it is not known. A dual-stack NIC is two Interfaces.
-	Addr netip.Addr
-	// Aliases are further names on this network alone. One with a dot in it ("auth.example.com") is also
-	// answered as it stands, in place of the public name.
-	Aliases []string
-}
-
 // Zone says what is answered to whom. It never changes; the nil Zone answers nobody.
 type Zone struct {
-	origin   string // "incus."
-	serial   uint32
-	nets     []*Network
-	gateways map[netip.Addr]*Network
-	nodes    map[string]*node   // by absolute name, lower case
-	bare     map[string][]*node // by the name without project and origin
-	pointers map[netip.Addr][]pointer
-	clients  map[netip.Addr]*client
+	origin       string // "incus."
+	serial       uint32
+	ttl, missing uint32 // lifetimes of our data and of its absence, in seconds
+	gen          uint64 // how many zones it was made from: nodes of this generation are its own
+	nets         []*network
+	gateways     map[netip.Addr]*network
+	entries      []*entry
+	nodes        table[string, *node]       // by absolute name, lower case
+	bare         table[string, []string]    // the absolute names of a name without project and origin
+	addrs        table[netip.Addr, []claim] // who has an address
+	shapes       map[string]*shape
+}
+
+// network is a Network with what follows from it.
+type network struct {
+	Network
+	index     int    // its place in Zone.nets
+	guest     *shape // of clients that no record is known for
+	inside    string // why its questions stay here; empty when they do not
+	upstreams []netip.AddrPort
+}
+
+// entry is a Record with what follows from it.
+type entry struct {
+	Record
+	shape  *shape
+	target string // the instance's own name, absolute
+}
+
+// shape is what all clients that are told the same have in common. Equal ones are one pointer.
+type shape struct {
+	project   string
+	nets      []string // sorted
+	upstreams []netip.AddrPort
 }
 
 // node is a name.
 type node struct {
-	project  string
-	apex     bool // it has SOA and NS: the origin, or a project
-	origin   bool // it is the origin, which everybody sees
-	explicit bool // somebody wrote this name, it was not made from an instance's
-	on       map[string]*members
+	name    string // absolute
+	rel     string // without project and origin
+	project string
+	apex    bool // it has SOA and NS: the origin, or a project
+	origin  bool // it is the origin, which everybody sees
+	gen     uint64
+	written int // seats somebody wrote; while there is one, those made from instances' names do not count
+	on      []members
 }
 
-// members are the addresses of a name on one network. Both are sorted; ready is a subset of up.
-type members struct{ up, ready []netip.Addr }
+// members are who has a name on one network, and how many names below it are there.
+type members struct {
+	net         string
+	wrote, made []seat
+	below       int
+}
 
-// pointer is the name behind an address.
-type pointer struct{ network, target string }
+// seat is an instance under a name; entry is nil for our own name server.
+type seat struct {
+	entry *entry
+	addr  netip.Addr
+}
 
-// client is what we know of an address that asks.
-type client struct {
-	project, instance string
-	nets              []string
-	up                bool
-	disputed          bool // two instances claim the address: neither is believed
+// claim is an instance at an address.
+type claim struct {
+	net   string
+	entry *entry
 }
 
 // Build makes the zone of all names below the origin ("incus"). Serial is the SOA's and must never go back.
 // Names that no question can spell (a label over 63 bytes) are left out.
 func Build(origin string, serial uint32, nets []Network, recs []Record) *Zone {
 	z := &Zone{
-		origin: miekg.CanonicalName(origin), serial: serial,
-		gateways: map[netip.Addr]*Network{}, nodes: map[string]*node{}, bare: map[string][]*node{},
-		pointers: map[netip.Addr][]pointer{}, clients: map[netip.Addr]*client{},
+		origin: miekg.CanonicalName(origin), serial: serial, ttl: usualTTL, missing: usualMissing,
+		gateways: map[netip.Addr]*network{}, shapes: map[string]*shape{},
 	}
-	z.nodes[z.origin] = &node{apex: true, origin: true, on: map[string]*members{}}
+	root := z.node("", "", z.origin)
+	root.apex, root.origin = true, true
 	for i := range nets {
 		z.addNetwork(nets[i])
 	}
 	for i := range recs {
-		z.addNames(&recs[i])
-		z.addClient(&recs[i])
-	}
-	// Last, because a name somebody wrote wins over one made from an instance's: a service "web-1" is not
-	// mixed with the first replica of "web".
-	for i := range recs {
-		z.addInstance(&recs[i])
-	}
-	for _, n := range z.nodes {
-		for _, m := range n.on {
-			m.up, m.ready = sorted(m.up), sorted(m.ready)
-		}
+		e := z.entry(recs[i])
+		z.entries = append(z.entries, e)
+		z.each(e, z.insert)
+		z.claim(e)
 	}
 	return z
+}
+
+// Next makes the zone that Build would make of these networks and records, sharing with z whatever did not
+// change: a changed record among thousands costs a fraction of a millisecond. The nil Zone cannot be continued.
+func (z *Zone) Next(serial uint32, nets []Network, recs []Record) *Zone {
+	same := slices.EqualFunc(z.nets, nets, func(a *network, b Network) bool { return a.equal(&b) })
+	if !same {
+		return Build(z.origin, serial, nets, recs).Lasting(z.ttl)
+	}
+	next := *z
+	next.serial, next.gen = serial, z.gen+1
+	next.nodes, next.bare, next.addrs = z.nodes.sealed(), z.bare.sealed(), z.addrs.sealed()
+	next.shapes = maps.Clone(z.shapes)
+	next.entries = make([]*entry, len(recs))
+	// Equal records at the front and at the end stay; a list of the same length is compared place by place.
+	front := 0
+	for front < min(len(recs), len(z.entries)) && z.entries[front].equal(&recs[front]) {
+		next.entries[front] = z.entries[front]
+		front++
+	}
+	shift := len(z.entries) - len(recs)
+	back := len(recs)
+	for back > front && back+shift > front && z.entries[back-1+shift].equal(&recs[back-1]) {
+		back--
+		next.entries[back] = z.entries[back+shift]
+	}
+	for i := front; i < back+shift; i++ {
+		if shift == 0 && z.entries[i].equal(&recs[i]) {
+			next.entries[i] = z.entries[i]
+			continue
+		}
+		next.each(z.entries[i], next.remove)
+		next.unclaim(z.entries[i])
+	}
+	for i := front; i < back; i++ {
+		if next.entries[i] != nil {
+			continue
+		}
+		e := next.entry(recs[i])
+		next.entries[i] = e
+		next.each(e, next.insert)
+		next.claim(e)
+	}
+	return &next
+}
+
+// Lasting returns the zone with another lifetime of its data, in seconds: at most 60, and 0 for none. What is
+// missing is missing for no longer than that, nor than two seconds. Without it, the lifetime is five.
+func (z *Zone) Lasting(ttl uint32) *Zone {
+	c := *z
+	c.nodes, c.bare, c.addrs = z.nodes.sealed(), z.bare.sealed(), z.addrs.sealed()
+	c.ttl = min(ttl, longestTTL)
+	c.missing = min(c.ttl, usualMissing)
+	return &c
 }
 
 // Names is how many names the zone has, the origin and the projects included.
@@ -128,136 +158,62 @@ func (z *Zone) Names() int {
 	if z == nil {
 		return 0
 	}
-	return len(z.nodes)
-}
-
-func sorted(addrs []netip.Addr) []netip.Addr {
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	return slices.Compact(addrs)
+	return z.nodes.len()
 }
 
 func (z *Zone) addNetwork(n Network) {
-	z.nets = append(z.nets, &n)
-	z.apex(n.Project).at(n.Name)
-	server := z.node("", "ns."+z.origin)
-	server.explicit = true
+	own := &network{Network: n, index: len(z.nets), upstreams: n.Upstreams}
+	own.guest = z.shape(n.Project, []string{n.Name}, nil)
+	if n.Internal {
+		own.upstreams = onNetwork(n.Upstreams, &n)
+		if len(own.upstreams) == 0 {
+			own.inside = "network " + n.Key + " of " + n.Project + " is internal"
+		}
+	}
+	z.nets = append(z.nets, own)
+	z.apex(n.Project).at(n.Name).below++
+	server := z.node("", "", "ns."+z.origin)
 	for _, gw := range []netip.Addr{n.Gateway, n.Gateway6} {
 		if gw.IsValid() {
-			z.gateways[gw] = &n
-			server.at(n.Name).add(gw, true)
+			z.gateways[gw] = own
+			m := server.at(n.Name)
+			m.wrote = append(m.wrote, seat{addr: gw})
+			server.written++
 		}
 	}
 }
 
-// apex returns the node of a project.
-func (z *Zone) apex(project string) *node {
-	n := z.node("", miekg.CanonicalName(project+"."+z.origin))
-	n.apex = true
-	return n
+// onNetwork keeps the servers that have an address on the network.
+func onNetwork(servers []netip.AddrPort, n *Network) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(servers), func(s netip.AddrPort) bool { return !n.holds(s.Addr()) })
 }
 
-// node returns the node of an absolute name, made when missing.
-func (z *Zone) node(project, name string) *node {
-	n := z.nodes[name]
-	if n == nil {
-		n = &node{project: project, on: map[string]*members{}}
-		z.nodes[name] = n
-	}
-	return n
-}
-
-// at returns the name's addresses on a network, and so declares the name there.
-func (n *node) at(network string) *members {
-	m := n.on[network]
-	if m == nil {
-		m = &members{}
-		n.on[network] = m
-	}
-	return m
-}
-
-func (m *members) add(a netip.Addr, ready bool) {
-	m.up = append(m.up, a)
-	if ready {
-		m.ready = append(m.ready, a)
-	}
-}
-
-// addNames adds the names somebody wrote.
-func (z *Zone) addNames(r *Record) {
-	z.apex(r.Project)
-	for _, on := range r.On {
-		for _, name := range slices.Concat([]string{r.Service}, r.Names, on.Aliases) {
-			z.add(r, on, name, true)
-		}
-	}
-}
-
-// addInstance adds the name of the instance itself, and the way back from its addresses.
-func (z *Zone) addInstance(r *Record) {
-	if r.Instance == "" {
-		return
-	}
-	target := miekg.CanonicalName(r.Instance + "." + r.Project + "." + z.origin)
-	for _, on := range r.On {
-		z.add(r, on, r.Instance, false)
-		if r.Up && on.Addr.IsValid() {
-			z.pointers[on.Addr] = append(z.pointers[on.Addr], pointer{on.Network, target})
-		}
-	}
-}
-
-// add puts an instance on one network under a name relative to its project.
-func (z *Zone) add(r *Record, on Interface, name string, explicit bool) {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	zone := miekg.CanonicalName(r.Project + "." + z.origin)
-	full := name + "." + zone
-	if _, ok := miekg.IsDomainName(full); !ok || name == "" {
-		return
-	}
-	n := z.nodes[full]
-	if n != nil && n.explicit && !explicit {
-		return
-	}
-	n = z.node(r.Project, full)
-	n.explicit = n.explicit || explicit
-	m := n.at(on.Network)
-	if r.Up && on.Addr.IsValid() {
-		m.add(on.Addr, !r.Unready)
-	}
-	if !slices.Contains(z.bare[name], n) {
-		z.bare[name] = append(z.bare[name], n)
-	}
-	// Every name on the way up to the project exists too, with nothing but names below it (RFC 8020).
-	for full = parent(full); len(full) > len(z.origin); full = parent(full) {
-		z.node(r.Project, full).at(on.Network)
-	}
-}
-
-// parent cuts the first label off an absolute name that has one.
-func parent(name string) string {
-	_, rest, _ := strings.Cut(name, ".")
-	return rest
-}
-
-func (z *Zone) addClient(r *Record) {
+func (z *Zone) entry(r Record) *entry {
 	nets := make([]string, 0, len(r.On))
 	for _, on := range r.On {
 		nets = append(nets, on.Network)
 	}
 	slices.Sort(nets)
-	c := client{project: r.Project, instance: r.Instance, nets: slices.Compact(nets), up: r.Up}
-	for _, on := range r.On {
-		if !on.Addr.IsValid() {
-			continue
-		}
-		old := z.clients[on.Addr]
-		switch {
-		case old == nil || c.up && !old.up:
-			mine := c
-			z.clients[on.Addr] = &mine
-		case old.up == c.up && (old.project != c.project || old.instance != c.instance):
-			old.disputed = true
-		}
+	return &entry{
+		Record: r, shape: z.shape(r.Project, slices.Compact(nets), r.Upstreams),
+		target: miekg.CanonicalName(r.Instance + "." + r.Project + "." + z.origin),
 	}
+}
+
+// shape returns the one shape of these contents.
+func (z *Zone) shape(project string, nets []string, upstreams []netip.AddrPort) *shape {
+	var key strings.Builder
+	key.WriteString(project)
+	for _, n := range nets {
+		key.WriteString("\x00" + n)
+	}
+	for _, u := range upstreams {
+		key.WriteString("\x01" + u.String())
+	}
+	s := z.shapes[key.String()]
+	if s == nil {
+		s = &shape{project: project, nets: nets, upstreams: upstreams}
+		z.shapes[key.String()] = s
+	}
+	return s
 }

@@ -3,6 +3,7 @@ package dns
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -177,11 +178,11 @@ func TestZone(t *testing.T) {
 			v := z.View(parties(t, tc.from))
 			a := z.Answer(v, question(t, tc.question))
 			got := text(a)
-			if a.SOA != nil && (a.SOA.Hdr.Ttl != a.SOA.Minttl || a.SOA.Minttl > ttl) {
+			if a.SOA != nil && (a.SOA.Hdr.Ttl != a.SOA.Minttl || a.SOA.Minttl > usualTTL) {
 				t.Errorf("D12 a negative answer lives longer than a positive one: %v", a.SOA)
 			}
 			for _, r := range a.RRs {
-				if r.Header().Name != question(t, tc.question).Name || r.Header().Ttl != ttl {
+				if r.Header().Name != question(t, tc.question).Name || r.Header().Ttl != usualTTL {
 					t.Errorf("D12, D24 owner or lifetime is wrong: %v", r)
 				}
 			}
@@ -316,6 +317,12 @@ func text(a Answer) string {
 	for _, r := range a.RRs {
 		b.WriteString(" " + strings.Join(strings.Fields(r.String())[3:], " "))
 	}
+	for i, r := range a.Extra {
+		if i == 0 {
+			b.WriteString(" extra")
+		}
+		b.WriteString(" " + strings.Join(strings.Fields(r.String())[3:], " "))
+	}
 	if a.SOA != nil {
 		b.WriteString(" soa " + a.SOA.Hdr.Name)
 	}
@@ -323,4 +330,9 @@ func text(a Answer) string {
 		fmt.Fprintf(&b, " ede %d %s", a.Code, a.Text)
 	}
 	return b.String()
+}
+
+func sortedText(lines []string) []string {
+	slices.Sort(lines)
+	return lines
 }
