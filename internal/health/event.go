@@ -1,0 +1,199 @@
+package health
+
+import (
+	"fmt"
+	"time"
+)
+
+// Status is the verdict on an instance, in the words of lxc/incus-compose. The empty one is none yet.
+type Status string
+
+// The statuses. Starting lasts from a start to the first verdict.
+const (
+	Unknown   Status = "unknown"
+	Starting  Status = "starting"
+	Healthy   Status = "healthy"
+	Unhealthy Status = "unhealthy"
+	Stopped   Status = "stopped"
+)
+
+// State is what an instance is at, as far as it matters here.
+type State string
+
+// The states. Between is anything on the way from one to another.
+const (
+	StateRunning State = "running"
+	StateFrozen  State = "frozen"
+	StateStopped State = "stopped"
+	StateBetween State = "between"
+)
+
+// Verdict is what a probe found.
+type Verdict string
+
+// The verdicts. NoAnswer means that the probe could not be made, for reasons that are not the instance's; NoAgent
+// that the agent in a virtual machine is not there (yet).
+const (
+	Passed   Verdict = "passed"
+	Failed   Verdict = "failed"
+	TimedOut Verdict = "timed out"
+	NoAnswer Verdict = "no answer"
+	NoAgent  Verdict = "no agent"
+)
+
+// Result is the end of a probe.
+type Result struct {
+	Verdict Verdict
+	// Code is the exit code of a command: 0 passed, 126 and 127 not there, -1 timed out; for other probes 0
+	// or 1.
+	Code int
+	// Output is what it said, at most 4096 bytes and "...", always valid UTF-8.
+	Output string
+	// At is when it began, Took how long it ran.
+	At   time.Time
+	Took time.Duration
+}
+
+// missing tells of a command that could not be run at all.
+func (r Result) missing() bool { return r.Verdict == Failed && (r.Code == 126 || r.Code == 127) }
+
+// Exit is how the program of an instance ended.
+type Exit struct {
+	// Known is false where nothing tells the exit code.
+	Known bool
+	// Code is the exit code, 128 and the number for a signal.
+	Code int
+	// Signal is the signal's name or number when it was killed; empty otherwise.
+	Signal string
+}
+
+// String says it in words: "exit code 3".
+func (e Exit) String() string {
+	switch {
+	case !e.Known:
+		return "exit code unknown"
+	case e.Signal != "":
+		return "killed by signal " + e.Signal
+	}
+
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+// Event is something that happened to an instance: Seen, Probed, Freed, Restarted or Tick.
+type Event interface{ event() }
+
+// Seen is the instance as Incus showed it.
+type Seen struct {
+	Spec  Spec
+	State State
+	// Started is when it was last started, by the wall clock.
+	Started time.Time
+	// Told is set when an event told that the instance stopped, and By is who asked for it: empty when it
+	// ended by itself. Ours is set when that was us.
+	Told bool
+	By   string
+	Ours bool
+	// Exit is how it ended, for a stopped one.
+	Exit Exit
+	// Marked is set by KeyStopped, the sign of lxc/incus-compose for a stop on purpose.
+	Marked bool
+	// Autorestart is set when Incus itself restarts it (boot.autorestart).
+	Autorestart bool
+	// Powered is set on a stopped instance that was not stopped: the host went down under it.
+	Powered bool
+	// Status is what KeyStatus holds.
+	Status Status
+}
+
+// Probed is the end of the probe of a RunProbe with the same Gen.
+type Probed struct {
+	Gen    uint64
+	Result Result
+	// Starved is set when the host was too busy for a timeout to mean anything.
+	Starved bool
+}
+
+// Freed says that nothing remains of the probe with this Gen.
+type Freed struct{ Gen uint64 }
+
+// Restarted is the end of a Restart with the same Gen.
+type Restarted struct {
+	Gen uint64
+	// Moot is set when nothing was done: the instance was not, or no longer, as it should have been. Held is
+	// set when nothing was done because the host is in no state for it: again later.
+	Moot, Held bool
+	// Err is why it failed; empty when it did not. Infra is set when that was not the instance's fault.
+	Err   string
+	Infra bool
+}
+
+// Tick says that the time Next named has come.
+type Tick struct{}
+
+func (Seen) event()      {}
+func (Probed) event()    {}
+func (Freed) event()     {}
+func (Restarted) event() {}
+func (Tick) event()      {}
+
+// Action is something to do: RunProbe, CancelProbe, SetStatus, Restart, CancelRestart, StopIt or Note.
+type Action interface{ action() }
+
+// RunProbe asks for a probe; Probed and Freed answer it.
+type RunProbe struct {
+	Gen  uint64
+	Spec Spec
+}
+
+// CancelProbe ends the probe at work; its result is not wanted.
+type CancelProbe struct{}
+
+// SetStatus writes a new verdict.
+type SetStatus struct {
+	Status, From Status
+	// Reason says in words why.
+	Reason string
+	Detail Detail
+}
+
+// Restart starts the instance; Restarted answers it.
+type Restart struct {
+	Gen uint64
+	// Stop is set for a running instance, which is stopped first; it must still be the run that began at Run.
+	Stop bool
+	Run  time.Time
+	// Kind is "ended" or "unhealthy", Reason says it in words.
+	Kind, Reason string
+}
+
+// CancelRestart keeps a Restart from going on to the start.
+type CancelRestart struct{}
+
+// StopIt stops the instance for good.
+type StopIt struct{ Reason string }
+
+// Note is something an operator wants to know.
+type Note struct {
+	Warn bool
+	Text string
+}
+
+func (RunProbe) action()      {}
+func (CancelProbe) action()   {}
+func (SetStatus) action()     {}
+func (Restart) action()       {}
+func (CancelRestart) action() {}
+func (StopIt) action()        {}
+func (Note) action()          {}
+
+// Detail is the JSON of KeyDetail.
+type Detail struct {
+	// Since is when the status became what it is.
+	Since time.Time `json:"since"`
+	// Streak is the number of failures in a row.
+	Streak int `json:"streak,omitempty"`
+	// Exit is the last known exit code of the instance's program; nil when there is none.
+	Exit *int `json:"exit,omitempty"`
+	// Output is the first line of what the last probe said.
+	Output string `json:"output,omitempty"`
+}

@@ -1,0 +1,111 @@
+package health
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+)
+
+// Probe is a check made from the host into the instance's network: it needs no program in the instance. It is
+// the JSON of KeyProbe, for example {"type":"http","port":8080,"path":"/healthz"}.
+type Probe struct {
+	// Type is "tcp" (a connection is accepted), "http" (a request is answered), "grpc" (grpc.health.v1 says
+	// SERVING) or "dns" (a name resolves).
+	Type string `json:"type"`
+	// Port is the port in the instance; 0 means 80 for http, 443 with TLS, 53 for dns; tcp and grpc need it.
+	Port int `json:"port,omitempty"`
+	// Path is the path and query of an http request; empty means "/".
+	Path string `json:"path,omitempty"`
+	// Method is the http method; empty means GET.
+	Method string `json:"method,omitempty"`
+	// Host is the Host header, and the name asked for in TLS; empty means the address.
+	Host string `json:"host,omitempty"`
+	// Headers are sent with an http request.
+	Headers map[string]string `json:"headers,omitempty"`
+	// Status is the http status expected; 0 means any from 200 to 399.
+	Status int `json:"status,omitempty"`
+	// Body is a text the first 64 KiB of an http answer must contain; empty means none.
+	Body string `json:"body,omitempty"`
+	// TLS asks for TLS under http, tcp and grpc. The certificate is not verified unless Verify is set.
+	TLS    bool `json:"tls,omitempty"`
+	Verify bool `json:"verify,omitempty"`
+	// Service is the service's name for grpc; empty means the server as a whole.
+	Service string `json:"service,omitempty"`
+	// Name is what dns asks for.
+	Name string `json:"name,omitempty"`
+	// Device is the NIC whose address is used; empty means the first with a static address.
+	Device string `json:"device,omitempty"`
+}
+
+func parseProbe(text string) (*Probe, error) {
+	dec := json.NewDecoder(bytes.NewReader([]byte(text)))
+	dec.DisallowUnknownFields()
+	var p Probe
+	err := dec.Decode(&p)
+	if err != nil {
+		return nil, fmt.Errorf(`write JSON such as {"type":"http","port":80,"path":"/"} (%w)`, err)
+	}
+
+	if p.Port < 0 || p.Port > 65535 {
+		return nil, errors.New("write a port from 1 to 65535")
+	}
+
+	switch p.Type {
+	case "http":
+		if p.Path != "" && !strings.HasPrefix(p.Path, "/") {
+			return nil, errors.New("begin the path with /")
+		}
+	case "tcp", "grpc":
+		if p.Port == 0 {
+			return nil, errors.New("write a port")
+		}
+	case "dns":
+		if p.Name == "" {
+			return nil, errors.New("write the name to ask for")
+		}
+	default:
+		return nil, errors.New("write the type http, tcp, grpc or dns")
+	}
+
+	return &p, nil
+}
+
+// At is the port to connect to.
+func (p Probe) At() int {
+	switch {
+	case p.Port != 0:
+		return p.Port
+	case p.Type == "dns":
+		return 53
+	case p.TLS:
+		return 443
+	}
+
+	return 80
+}
+
+func (p Probe) same(o Probe) bool {
+	if !maps.Equal(p.Headers, o.Headers) {
+		return false
+	}
+
+	p.Headers, o.Headers = nil, nil
+
+	return mustJSON(p) == mustJSON(o)
+}
+
+// String tells the probe in a few words: "http :8080/healthz".
+func (p Probe) String() string {
+	s := fmt.Sprintf("%s :%d", p.Type, p.At())
+	switch p.Type {
+	case "http":
+		return s + "/" + strings.TrimPrefix(p.Path, "/")
+	case "dns":
+		return s + " " + p.Name
+	}
+
+	return s
+}
