@@ -1,0 +1,115 @@
+package health
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+func (m *Machine) probed(e Probed, now time.Time) {
+	if e.Gen != m.gen || !m.probing {
+		return
+	}
+
+	r := e.Result
+	m.probing = false
+	m.ended = now
+	m.results = append(m.results, r)
+	m.results = m.results[max(0, len(m.results)-keepResults):]
+	switch {
+	case r.Verdict == NoAnswer, r.Verdict == TimedOut && e.Starved,
+		r.Verdict == NoAgent && now.Before(m.started.Add(m.spec.StartPeriod+agentGrace)):
+	case r.Verdict == Passed:
+		m.pass(now)
+	default:
+		m.fail(r, now)
+	}
+
+	m.due = now.Add(m.interval(now))
+}
+
+func (m *Machine) pass(now time.Time) {
+	m.streak, m.passed = 0, true
+	m.passes++
+	if m.status == Unhealthy && m.passes < m.spec.Successes {
+		return
+	}
+
+	if m.healing && !m.restarting {
+		m.dropRestart()
+	}
+
+	if m.status != Healthy {
+		m.healthy = now
+	}
+
+	m.set(Healthy, "the check passed", now)
+}
+
+func (m *Machine) fail(r Result, now time.Time) {
+	m.passes = 0
+	if m.status == Starting {
+		forgiven := m.spec.StartPeriod
+		if m.spec.Early {
+			forgiven = max(forgiven, m.spec.Interval)
+		}
+
+		if r.At.Before(m.started.Add(forgiven)) {
+			return
+		}
+	}
+
+	m.streak++
+	if m.streak < m.spec.Retries || m.status == Unhealthy {
+		return
+	}
+
+	m.healthy = time.Time{}
+	m.set(Unhealthy, fmt.Sprintf("%d failures in a row, the last: %s", m.streak, describe(r)), now)
+	m.react(r, now)
+}
+
+// describe says how a probe failed.
+func describe(r Result) string {
+	text := string(r.Verdict)
+	if r.Verdict == Failed {
+		text = fmt.Sprintf("exit code %d", r.Code)
+	}
+
+	line := firstLine(r.Output)
+	if line != "" {
+		text += ": " + line
+	}
+
+	return text
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+
+	return clip(strings.TrimSpace(line), 200)
+}
+
+// set changes the status, once.
+func (m *Machine) set(s Status, reason string, now time.Time) {
+	if m.status == s {
+		return
+	}
+
+	from := m.status
+	m.status, m.since = s, now
+	m.do(SetStatus{Status: s, From: from, Reason: reason, Detail: m.detail()})
+}
+
+func (m *Machine) detail() Detail {
+	d := Detail{Since: m.since.Round(0).UTC(), Streak: m.streak}
+	if m.exit.Known {
+		d.Exit = &m.exit.Code
+	}
+
+	if len(m.results) > 0 {
+		d.Output = firstLine(m.results[len(m.results)-1].Output)
+	}
+
+	return d
+}
