@@ -166,7 +166,14 @@ func (a *Agent) loader() apply.Loader {
 	}
 
 	return func(ctx context.Context, src apply.Source) (plan.Project, error) {
-		return load(ctx, compose.Input{Stack: src.Stack, Dir: src.Dir, Files: src.Files, Env: src.Env})
+		p, err := load(ctx, compose.Input{Stack: src.Stack, Dir: src.Dir, Files: src.Files, Env: src.Env})
+		refused, ok := errors.AsType[*compose.Error](err)
+		if ok {
+			// A file that was looked for in vain mends the stack when it appears.
+			a.watch.Refer(src.Stack, refused.Files)
+		}
+
+		return p, err
 	}
 }
 
@@ -301,8 +308,8 @@ func (a *Agent) follow(ctx context.Context) error {
 	for {
 		views, _ := a.stacks.views()
 		subnets, err := a.db.Subnets()
-		if err != nil {
-			a.log.ErrorContext(ctx, "read subnets", "err", err)
+		if errors.Is(err, state.ErrDamaged) {
+			return fmt.Errorf("read ledger: %w", err) // The next start finds the damage and rebuilds.
 		}
 
 		nets, recs := names(views, subnets)

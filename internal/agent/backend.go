@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,7 +65,7 @@ func (a *Agent) Plan(_ context.Context, stack string) ([]api.PlanReply, error) {
 	var out []api.PlanReply
 	for _, v := range views {
 		if stack == "" || v.Stack == stack {
-			out = append(out, planOf(v))
+			out = append(out, api.PlanOf(v.Plan))
 		}
 	}
 
@@ -94,6 +96,9 @@ func (a *Agent) Reload(ctx context.Context, wait bool) (api.ReloadReply, error) 
 	var reply api.ReloadReply
 	for _, p := range snap.Problems {
 		reply.Problems = append(reply.Problems, p.String())
+		if p.Condition == watch.InvalidName || p.Condition == watch.Untrusted || p.Condition == watch.Refused {
+			reply.Stacks = append(reply.Stacks, api.ReloadResult{Stack: cmp.Or(p.Stack, filepath.Base(p.Path)), State: api.Invalid, Error: p.String()})
+		}
 	}
 
 	done := map[string]chan struct{}{}
@@ -234,21 +239,4 @@ func instanceOf(v *apply.View, svc plan.Service, name string) api.Instance {
 	}
 
 	return inst
-}
-
-func planOf(v *apply.View) api.PlanReply {
-	p := api.PlanReply{Stack: v.Stack, Text: v.Plan.String()}
-	for _, s := range v.Plan.Steps {
-		p.Steps = append(p.Steps, api.Step{N: s.N, After: s.After, On: s.On.String(), Text: s.String(), Cause: s.Cause})
-	}
-
-	for _, b := range v.Plan.Blocked {
-		p.Blocked = append(p.Blocked, b.String())
-	}
-
-	for _, w := range v.Plan.Warnings {
-		p.Warnings = append(p.Warnings, w.String())
-	}
-
-	return p
 }

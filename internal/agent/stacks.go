@@ -9,6 +9,7 @@ import (
 
 	"github.com/incus-compose/ic-agent/internal/apply"
 	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
 	"github.com/incus-compose/ic-agent/internal/watch"
 )
 
@@ -188,7 +189,7 @@ func (s *stacks) hint(h incus.Hint, self string) {
 		mine := v.Project != nil && v.Project.Incus == h.Project
 		switch {
 		case h.Resync, mine && h.Kind != "network" && relevant(h):
-			if mine && stopped && h.User != "" && h.User != self && h.User != "ic-healthd" {
+			if mine && stopped && !stopping(v, h.Name) && h.User != "" && h.User != self && h.User != "ic-healthd" {
 				l.StoppedBy(h.Name, h.User, time.Now())
 				continue
 			}
@@ -198,6 +199,14 @@ func (s *stacks) hint(h incus.Hint, self string) {
 			l.Dirty()
 		}
 	}
+}
+
+// stopping reports whether the loop itself is about to stop an instance.
+func stopping(v *apply.View, name string) bool {
+	return slices.ContainsFunc(v.Plan.Steps, func(s plan.Step) bool {
+		stop, ok := s.Op.(plan.StopInstance)
+		return ok && stop.Name == name
+	})
 }
 
 // relevant leaves out what changes nothing a plan looks at, such as every exec.

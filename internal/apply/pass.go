@@ -25,7 +25,14 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 	}
 
 	if l.src.Hold {
-		return l.hold(ctx, found)
+		l.turn.State = Held
+		return l.look(ctx, found)
+	}
+
+	if l.src.Stack == "" {
+		// Nothing is made from memory: until the files are seen, or are certainly gone, what runs runs on.
+		l.turn.State = Waiting
+		return l.look(ctx, found)
 	}
 
 	if l.host.Claim != nil {
@@ -51,7 +58,7 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 		found.add("Invalid", plan.ID{}, src.Problem)
 		return
 	case src.Stack == "":
-		return // Nothing known of the files yet: the ledger's project is the last good one.
+		return
 	case src.Hash != "" && src.Hash == l.loaded:
 		return
 	}
@@ -79,14 +86,14 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 	l.turn.Project = &p
 }
 
-// hold only looks.
-func (l *Loop) hold(ctx context.Context, found *findings) again {
-	l.turn.State = Held
+// look only observes.
+func (l *Loop) look(ctx context.Context, found *findings) again {
 	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
 	if err != nil {
 		return l.away(err, found)
 	}
 
+	l.seen(have)
 	l.turn.Observed = have
 	l.turn.Plan = plan.Plan{Stack: l.stack}
 

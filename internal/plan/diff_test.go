@@ -61,7 +61,7 @@ func TestPlan(t *testing.T) {
 		{
 			name: "a memory limit is changed in place",
 			edit: web(func(s *plan.Service) { s.Config = map[string]string{"limits.memory": "64MiB"} }),
-			want: `stack blog: 1 steps
+			want: `stack blog: 1 step
 [1] update instance/web-1: limits.memory`,
 		},
 		{
@@ -77,7 +77,7 @@ func TestPlan(t *testing.T) {
 		{
 			name: "a published port moves without a restart",
 			edit: web(func(s *plan.Service) { s.Ports[0].Published, s.Ports[0].PublishedEnd = 9090, 9090 }),
-			want: `stack blog: 1 steps
+			want: `stack blog: 1 step
 [1] update instance/web-1: device port-tcp changed, device port-tcp-lo changed`,
 		},
 		{
@@ -103,7 +103,7 @@ func TestPlan(t *testing.T) {
 		{
 			name: "a value changed by hand is put back without a restart",
 			hand: func(w *world) { w.Instances["web-1"].Config["environment.MODE"] = "by hand" },
-			want: `stack blog: 1 steps
+			want: `stack blog: 1 step
 [1] update instance/web-1: environment.MODE`,
 		},
 		{
@@ -127,7 +127,7 @@ func TestPlan(t *testing.T) {
 		{
 			name: "an instance deleted by hand comes back",
 			hand: func(w *world) { delete(w.Instances, "db-1") },
-			want: `stack blog: 1 steps
+			want: `stack blog: 1 step
 [1] create and start instance/db-1: new instance of service db`,
 		},
 		{

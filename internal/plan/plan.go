@@ -60,7 +60,12 @@ func (p Plan) String() string {
 	if p.Empty() {
 		fmt.Fprintf(&b, "stack %s: nothing to do\n", p.Stack)
 	} else {
-		fmt.Fprintf(&b, "stack %s: %d steps\n", p.Stack, len(p.Steps))
+		s := "s"
+		if len(p.Steps) == 1 {
+			s = ""
+		}
+
+		fmt.Fprintf(&b, "stack %s: %d step%s\n", p.Stack, len(p.Steps), s)
 	}
 
 	for _, s := range p.Steps {
