@@ -247,7 +247,7 @@ func (s *Server) getLog(r *http.Request) reply {
 	if err != nil {
 		return failed(err)
 	}
-	text := "lxc start - started\n"
+	text := "lxc NOTICE   start - started\n"
 	if i.exit != "" {
 		text += "lxc error - ../src/lxc/error.c:lxc_error_set_and_log:34 - Child <564> ended on " + i.exit + "\n"
 	}

@@ -28,6 +28,13 @@ type operation struct {
 
 // operate begins an operation and answers with it. run works without the lock.
 func (s *Server) operate(what string, resources []string, run func(*operation) error) reply {
+	return s.operateWith(what, func(op *operation) {
+		op.api.Resources = map[string][]string{"instances": resources}
+	}, run)
+}
+
+// operateWith is operate for an operation with something more to it, which more adds with the lock held.
+func (s *Server) operateWith(what string, more func(*operation), run func(*operation) error) reply {
 	s.mu.Lock()
 	s.nextID++
 	now := time.Now()
@@ -39,11 +46,11 @@ func (s *Server) operate(what string, resources []string, run func(*operation) e
 			ID:    fmt.Sprintf("00000000-0000-4000-8000-%012d", s.nextID),
 			Class: "task", Description: what, CreatedAt: now, UpdatedAt: now,
 			Status: api.Running.String(), StatusCode: api.Running,
-			Resources: map[string][]string{"instances": resources},
-			Metadata:  map[string]any{},
-			Location:  "none",
+			Metadata: map[string]any{},
+			Location: "none",
 		},
 	}
+	more(op)
 	s.ops[op.api.ID] = op
 	shown := op.shown()
 	s.working.Go(func() { s.finish(op, run(op)) })

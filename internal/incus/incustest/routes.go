@@ -14,6 +14,7 @@ func (s *Server) routes() *http.ServeMux {
 		"GET /1.0/operations/{id}":      s.getOperation,
 		"GET /1.0/operations/{id}/wait": s.waitOperation,
 
+		"GET /1.0/projects":           s.getProjects,
 		"POST /1.0/projects":          s.postProject,
 		"GET /1.0/projects/{name}":    s.getProject,
 		"PUT /1.0/projects/{name}":    s.putProject,
@@ -44,6 +45,7 @@ func (s *Server) routes() *http.ServeMux {
 		"DELETE /1.0/instances/{name}":           s.deleteInstance,
 		"PUT /1.0/instances/{name}/state":        s.putState,
 		"POST /1.0/instances/{name}/rebuild":     s.rebuildInstance,
+		"POST /1.0/instances/{name}/exec":        s.postExec,
 		"GET /1.0/instances/{name}/files":        s.getFile, // HEAD too
 		"POST /1.0/instances/{name}/files":       s.postFile,
 		"DELETE /1.0/instances/{name}/files":     s.deleteFile,
@@ -52,6 +54,7 @@ func (s *Server) routes() *http.ServeMux {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { h(r)(w) })
 	}
 	mux.HandleFunc("GET /1.0/events", s.getEvents)
+	mux.HandleFunc("GET /1.0/operations/{id}/websocket", s.getExec)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.violation(r)(w) })
 	return mux
 }

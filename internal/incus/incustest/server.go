@@ -61,6 +61,9 @@ type Server struct {
 	faults []*Fault
 	apps   map[key]App
 	events streams
+	// programs are what execs run, execs those at work by operation.
+	programs map[key]Program
+	execs    map[string]*execution
 }
 
 // New returns a running Server.
@@ -75,13 +78,15 @@ func New(opt Options) *Server {
 		opt.Pools = []string{"default"}
 	}
 	s := &Server{
-		opt:    opt,
-		closed: make(chan struct{}),
-		life:   make(chan struct{}),
-		conns:  map[*conn]bool{},
-		ops:    map[string]*operation{},
-		apps:   map[key]App{},
-		world:  newWorld(opt.Pools),
+		opt:      opt,
+		closed:   make(chan struct{}),
+		life:     make(chan struct{}),
+		conns:    map[*conn]bool{},
+		ops:      map[string]*operation{},
+		apps:     map[key]App{},
+		programs: map[key]Program{},
+		execs:    map[string]*execution{},
+		world:    newWorld(opt.Pools),
 	}
 	s.events.open = map[*stream]bool{}
 	s.pipes = pipeListener{queue: make(chan net.Conn), closed: s.closed}

@@ -1,0 +1,86 @@
+package incus
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Exit is how the program of a stopped container ended.
+type Exit struct {
+	// Known is false where the log does not tell: its level is not info, or it is no container's.
+	Known bool
+	// Code is the exit code; 128 and the signal's number when a signal ended it.
+	Code int
+	// Signal is the signal's number when one ended it; 0 otherwise.
+	Signal int
+}
+
+// maxLog is how much of a log is read. A run writes about 6 KB.
+const maxLog = 1 << 20
+
+// ExitOf reads how the program of a stopped container ended from its log, which liblxc writes at level info
+// (lxc.log.level in raw.lxc) and Incus begins anew with each start.
+func (c *Client) ExitOf(ctx context.Context, project, name string) (Exit, error) {
+	text, err := c.lxcLog(ctx, project, name)
+	if err != nil {
+		return Exit{}, fmt.Errorf("read the log of instance %s in project %s: %w", name, project, err)
+	}
+	return exitIn(text), nil
+}
+
+// lxcLog reads lxc.log. The library's own call ignores contexts.
+func (c *Client) lxcLog(ctx context.Context, project, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
+	defer cancel()
+	v := url.Values{"project": {project}}
+	target := "http://custom.socket/1.0/instances/" + url.PathEscape(name) + "/logs/lxc.log?" + v.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return "", c.judge(ctx, err, false)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return "", said(resp.Status, resp.StatusCode)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxLog))
+	if err != nil {
+		return "", c.judge(ctx, err, false)
+	}
+	return string(b), nil
+}
+
+var (
+	// endedOn is liblxc's error.c, lxc_error_set_and_log.
+	endedOn = regexp.MustCompile(`Child <\d+> ended on (?:error \((\d+)\)|signal [^(\n]*\((\d+)\))`)
+	// chatty are the levels that tell that nothing was left out.
+	chatty = regexp.MustCompile(` (?:INFO|NOTICE|DEBUG|TRACE) `)
+)
+
+// exitIn finds the end of the run in a log. An end with code 0 says nothing but that its hooks ran.
+func exitIn(text string) Exit {
+	all := endedOn.FindAllStringSubmatch(text, -1)
+	if len(all) == 0 {
+		return Exit{Known: chatty.MatchString(text) && strings.Contains(text, "stopns")}
+	}
+	last := all[len(all)-1]
+	if last[2] != "" {
+		n, err := strconv.Atoi(last[2])
+		return Exit{Known: err == nil, Code: 128 + n, Signal: n}
+	}
+	n, err := strconv.Atoi(last[1])
+	e := Exit{Known: err == nil, Code: n}
+	if n > 128 && n < 128+65 { // liblxc's own init passes a signal on like a shell does
+		e.Signal = n - 128
+	}
+	return e
+}
