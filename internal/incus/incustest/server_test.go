@@ -58,7 +58,7 @@ func TestWhatIsNotModelledFailsLoudly(t *testing.T) {
 		defer srv.Close()
 		for _, call := range []struct{ method, path string }{
 			{"GET", "/1.0/warnings"},
-			{"POST", "/1.0/instances/web/exec"},
+			{"POST", "/1.0/instances/web/console"},
 			{"GET", "/1.0/instances?recursion=2"},
 			{"GET", "/1.0/instances"},
 			{"PATCH", "/1.0/networks/br"},
