@@ -58,8 +58,13 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 	tools/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: ## the benchmarks
+bench: package ## the benchmarks: of the pure parts, then in the lab against raw calls to Incus
 	go test -run '^$$' -bench . -benchmem ./...
+	@if why=$$(test/lab/lab check 2>&1); then \
+		go test -tags bench -count=1 -timeout 30m -v ./bench/; \
+	else \
+		echo "make bench: those in the lab did not run: $$(tail -n 1 <<<"$$why")"; \
+	fi
 
 ##@ Look
 
