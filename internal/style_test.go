@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,15 +23,25 @@ var vagueNames = []string{"util", "utils", "common", "helper", "helpers", "misc"
 
 func TestSourcesKeepTheHouseStyle(t *testing.T) {
 	fset := token.NewFileSet()
+	files := map[string]*ast.File{}
+	bubbles := map[string]bool{} // directories whose tests use testing/synctest
 	for _, path := range goFiles(t, "..") {
 		f, err := parser.ParseFile(fset, path, nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, complaint := range complaints(fset, f) {
+		files[path] = f
+		bubbles[filepath.Dir(path)] = bubbles[filepath.Dir(path)] || usesBubbles(f)
+	}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		for _, complaint := range complaints(fset, files[path], bubbles[filepath.Dir(path)]) {
 			t.Error(complaint)
 		}
 	}
+}
+
+func usesBubbles(f *ast.File) bool {
+	return slices.ContainsFunc(f.Imports, func(imp *ast.ImportSpec) bool { return imp.Path.Value == `"testing/synctest"` })
 }
 
 func TestPackagesSayWhatTheyAre(t *testing.T) {
@@ -85,7 +96,7 @@ func TestStyleComplaints(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := complaints(fset, f)
+			got := complaints(fset, f, usesBubbles(f))
 			if tc.want == "" && len(got) > 0 {
 				t.Fatalf("complaints = %q, want none", got)
 			}
@@ -122,18 +133,16 @@ func goFiles(t *testing.T, root string) []string {
 	return out
 }
 
-// complaints returns what breaks a rule of CONTRIBUTING.md in one file, as "file:line: what".
-func complaints(fset *token.FileSet, f *ast.File) []string {
-	c := &critic{fset: fset, test: strings.HasSuffix(fset.File(f.FileStart).Name(), "_test.go")}
+// complaints returns what breaks a rule of CONTRIBUTING.md in one file, as "file:line: what". bubble says that the
+// package's tests run in synctest bubbles, where sleeping is exact.
+func complaints(fset *token.FileSet, f *ast.File, bubble bool) []string {
+	c := &critic{fset: fset, test: strings.HasSuffix(fset.File(f.FileStart).Name(), "_test.go"), bubble: bubble}
 	if slices.Contains(vagueNames, f.Name.Name) {
 		c.add(f.Name.Pos(), "package %s says nothing: name it for what it is", f.Name.Name)
 	}
 	lines := fset.File(f.FileStart).LineCount()
 	if !c.test && lines > maxFileLines {
 		c.add(f.FileStart, "%d lines, the limit is %d: it holds more than one idea", lines, maxFileLines)
-	}
-	for _, imp := range f.Imports {
-		c.bubble = c.bubble || imp.Path.Value == `"testing/synctest"`
 	}
 	for _, decl := range f.Decls {
 		c.decl(decl)
@@ -146,7 +155,7 @@ func complaints(fset *token.FileSet, f *ast.File) []string {
 type critic struct {
 	fset   *token.FileSet
 	test   bool // a _test.go file
-	bubble bool // it uses testing/synctest, where sleeping is exact
+	bubble bool // its package uses testing/synctest
 	polls  []*ast.ForStmt
 	found  []string
 }
