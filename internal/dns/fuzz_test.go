@@ -28,7 +28,7 @@ func FuzzPacket(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1}, false)
 	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {
 		sent := bytes.Clone(msg)
-		reply, ask := s.answer(msg, ip("10.1.0.1"), ip("10.1.0.99"), tcp)
+		reply, ask := s.answer(msg, arrival{local: ip("10.1.0.1"), src: ip("10.1.0.99"), tcp: tcp})
 		if !bytes.Equal(msg, sent) {
 			t.Fatal("the message was changed")
 		}
@@ -107,7 +107,7 @@ func FuzzUpstreamAnswer(f *testing.F) {
 		}
 		asked := readQuery(pack(t, q))
 		limit := asked.limit(false)
-		reply := asked.relay(answer, limit)
+		reply := asked.relay(answer, limit, Answer{})
 		if reply == nil {
 			return
 		}

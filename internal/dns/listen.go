@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -22,7 +23,8 @@ const (
 // listener is one address we are to answer at.
 type listener struct {
 	want netip.AddrPort
-	udp  *net.UDPConn
+	lan  bool // for machines beyond our networks
+	udp  []*net.UDPConn
 	tcp  *net.TCPListener
 	// served is whether the sockets have their goroutines.
 	served bool
@@ -34,20 +36,42 @@ type listener struct {
 
 // addr is the bound address, the zero AddrPort when there is none.
 func (l *listener) addr() netip.AddrPort {
-	if l.udp == nil {
+	if len(l.udp) == 0 {
 		return netip.AddrPort{}
 	}
-	return l.udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	return l.udp[0].LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// open binds both sockets, or records why not.
-func (l *listener) open(ctx context.Context, now time.Time) {
-	l.udp, l.tcp, l.err = bind(ctx, l.want)
+// open takes over the sockets the agent before us had at the address, and binds what is missing, or records
+// why not.
+func (l *listener) open(ctx context.Context, left *leftovers, readers int, now time.Time) {
+	l.udp, l.tcp = left.take(l.want)
+	l.err = l.bind(ctx, readers)
 	if l.err == nil {
 		l.wait, l.retry, l.served = 0, time.Time{}, false
 		return
 	}
 	l.fail(l.err, now)
+}
+
+// bind opens the sockets that are missing. How many read is settled by the first time: a socket more would take
+// the questions that the kernel had meant for another (SO_REUSEPORT, socket(7)).
+func (l *listener) bind(ctx context.Context, readers int) error {
+	switch {
+	case len(l.udp) > 0 && l.tcp != nil:
+		return nil
+	case len(l.udp) == 0 && l.tcp == nil:
+		udp, tcp, err := bind(ctx, l.want, readers)
+		l.udp, l.tcp = udp, tcp
+		return err
+	case l.tcp == nil:
+		tcp, err := bindTCP(ctx, l.want)
+		l.tcp = tcp
+		return err
+	}
+	udp, err := bindUDP(ctx, l.want, readers)
+	l.udp = udp
+	return err
 }
 
 // fail closes the sockets and puts the next try off.
@@ -59,66 +83,101 @@ func (l *listener) fail(err error, now time.Time) {
 }
 
 func (l *listener) close() {
-	if l.udp != nil {
-		l.udp.Close()
+	for _, c := range l.udp {
+		c.Close()
+	}
+	if l.tcp != nil {
 		l.tcp.Close()
 	}
 	l.udp, l.tcp = nil, nil
 }
 
-// bind opens a UDP and a TCP socket on one address. With port 0 the system picks one that both can have.
-func bind(ctx context.Context, at netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
+// rest stops reading; what has been read is still answered.
+func (l *listener) rest() {
+	past := time.Unix(1, 0)
+	for _, c := range l.udp {
+		_ = c.SetReadDeadline(past)
+	}
+	if l.tcp != nil {
+		_ = l.tcp.SetDeadline(past)
+	}
+}
+
+// bind opens UDP sockets and a TCP socket on one address. With port 0 the system picks one that both can have.
+func bind(ctx context.Context, at netip.AddrPort, readers int) ([]*net.UDPConn, *net.TCPListener, error) {
 	tries := 1
 	if at.Port() == 0 {
-		tries = 8
+		tries, readers = 8, 1
 	}
 	var err error
 	for range tries {
-		var udp *net.UDPConn
+		var udp []*net.UDPConn
 		var tcp *net.TCPListener
-		udp, tcp, err = bindPair(ctx, at)
+		udp, err = bindUDP(ctx, at, readers)
+		if err != nil {
+			return nil, nil, explain(at, err)
+		}
+		tcp, err = bindTCP(ctx, udp[0].LocalAddr().(*net.UDPAddr).AddrPort())
 		if err == nil {
 			return udp, tcp, nil
+		}
+		for _, c := range udp {
+			c.Close()
 		}
 	}
 	return nil, nil, explain(at, err)
 }
 
-func bindPair(ctx context.Context, at netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
-	config := net.ListenConfig{Control: freebind}
-	packet, err := config.ListenPacket(ctx, "udp", at.String())
-	if err != nil {
-		return nil, nil, err
+func bindUDP(ctx context.Context, at netip.AddrPort, readers int) ([]*net.UDPConn, error) {
+	config := net.ListenConfig{Control: freebind(readers > 1)}
+	var out []*net.UDPConn
+	for range max(1, readers) {
+		c, err := config.ListenPacket(ctx, "udp", at.String())
+		if err != nil {
+			for _, open := range out {
+				open.Close()
+			}
+			return nil, err
+		}
+		out = append(out, c.(*net.UDPConn))
 	}
-	udp := packet.(*net.UDPConn)
-	stream, err := config.Listen(ctx, "tcp", udp.LocalAddr().String())
+	return out, nil
+}
+
+func bindTCP(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
+	config := net.ListenConfig{Control: freebind(false)}
+	l, err := config.Listen(ctx, "tcp", at.String())
 	if err != nil {
-		udp.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return udp, stream.(*net.TCPListener), nil
+	return l.(*net.TCPListener), nil
 }
 
 // receiveBuffer is how many bytes of questions may wait in the kernel while all else is busy.
 const receiveBuffer = 1 << 20
 
 // freebind lets a socket have its address before the bridge has it (ip(7) IP_FREEBIND), so that the first
-// question of the first container is answered. It keeps the address when the bridge is made anew.
-func freebind(network, _ string, c syscall.RawConn) error {
-	var err error
-	set := func(fd uintptr) {
-		switch network {
-		case "udp6", "tcp6":
-			err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
-		default:
-			err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1)
+// question of the first container is answered. It keeps the address when the bridge is made anew. Shared lets
+// several sockets of ours have one address.
+func freebind(shared bool) func(network, _ string, c syscall.RawConn) error {
+	return func(network, _ string, c syscall.RawConn) error {
+		var err error
+		set := func(fd uintptr) {
+			level, option := unix.SOL_IP, unix.IP_FREEBIND
+			if network == "udp6" || network == "tcp6" {
+				level, option = unix.SOL_IPV6, unix.IPV6_FREEBIND
+			}
+			err = unix.SetsockoptInt(int(fd), level, option, 1)
+			if err == nil && (network == "udp4" || network == "udp6") {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+			}
+			if err == nil && shared {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			}
 		}
-		if err == nil && (network == "udp4" || network == "udp6") {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-		}
+		control := c.Control(set)
+		return errors.Join(control, err)
 	}
-	control := c.Control(set)
-	return errors.Join(control, err)
 }
 
 // explain says what an error of bind means and what to do about it.
@@ -140,16 +199,16 @@ func (s *Server) Listen(ctx context.Context, addrs []netip.AddrPort) {
 	now := time.Now()
 	s.mu.Lock()
 	next := make([]*listener, 0, len(addrs))
-	for _, a := range addrs {
+	for i, a := range slices.Concat(addrs, s.options.LAN.Addrs) {
 		same := func(l *listener) bool { return l.want == a }
 		if slices.ContainsFunc(next, same) {
 			continue
 		}
-		i := slices.IndexFunc(s.listeners, same)
-		if i >= 0 {
-			next = append(next, s.listeners[i])
+		old := slices.IndexFunc(s.listeners, func(l *listener) bool { return l.want == a && l.lan == (i >= len(addrs)) })
+		if old >= 0 {
+			next = append(next, s.listeners[old])
 		} else {
-			next = append(next, &listener{want: a})
+			next = append(next, &listener{want: a, lan: i >= len(addrs)})
 		}
 	}
 	for _, l := range s.listeners {
@@ -169,11 +228,11 @@ func (s *Server) Listen(ctx context.Context, addrs []netip.AddrPort) {
 
 // tryOpen opens a listener that is not open, and says so when that changes anything. The caller holds mu.
 func (s *Server) tryOpen(ctx context.Context, l *listener, now time.Time) {
-	if l.udp != nil {
+	if len(l.udp) > 0 {
 		return
 	}
 	before := l.err
-	l.open(ctx, now)
+	l.open(ctx, s.left, s.options.Readers, now)
 	switch {
 	case l.err == nil:
 		s.log.InfoContext(ctx, "dns listens", "addr", l.addr())
@@ -184,19 +243,19 @@ func (s *Server) tryOpen(ctx context.Context, l *listener, now time.Time) {
 
 // retryListeners opens what is due, gives open sockets their goroutines, and returns how long until the next
 // try; 0 when nothing waits.
-func (s *Server) retryListeners(ctx context.Context, now time.Time) time.Duration {
+func (s *Server) retryListeners(ctx, work context.Context, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var wait time.Duration
 	for _, l := range s.listeners {
-		if l.udp == nil && !now.Before(l.retry) {
+		if len(l.udp) == 0 && !now.Before(l.retry) {
 			s.tryOpen(ctx, l, now)
 		}
-		if l.udp != nil && !l.served {
+		if len(l.udp) > 0 && !l.served {
 			l.served = true
-			s.serve(ctx, l)
+			s.serve(ctx, work, l)
 		}
-		if l.udp == nil && (wait == 0 || l.retry.Sub(now) < wait) {
+		if len(l.udp) == 0 && (wait == 0 || l.retry.Sub(now) < wait) {
 			wait = l.retry.Sub(now)
 		}
 	}
@@ -205,10 +264,10 @@ func (s *Server) retryListeners(ctx context.Context, now time.Time) time.Duratio
 
 // broken closes a listener whose socket failed under its goroutine, to be opened again. Sockets that were
 // closed on purpose are none of l's any more.
-func (s *Server) broken(l *listener, udp *net.UDPConn, err error) {
+func (s *Server) broken(l *listener, first *net.UDPConn, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.udp != udp || errors.Is(err, net.ErrClosed) {
+	if len(l.udp) == 0 || l.udp[0] != first || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return
 	}
 	l.fail(fmt.Errorf("serve %s: %w", l.want, err), time.Now())

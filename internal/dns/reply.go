@@ -97,21 +97,22 @@ func (q *query) opt(a Answer) []byte {
 	if !q.edns {
 		return nil
 	}
-	b := make([]byte, optLen, optLen+6+len(a.Text))
+	b := make([]byte, optLen, optLen+cookieOptionLen+6+len(a.Text))
 	binary.BigEndian.PutUint16(b[1:], miekg.TypeOPT)
 	binary.BigEndian.PutUint16(b[3:], maxPayload)
 	b[5] = byte(a.Rcode >> 4)
 	if q.do {
 		b[7] = 1 << 7
 	}
-	if a.Text == "" {
-		return b
+	b = append(b, q.cookie()...)
+	if a.Text != "" {
+		b = binary.BigEndian.AppendUint16(b, miekg.EDNS0EDE)
+		b = binary.BigEndian.AppendUint16(b, uint16(2+len(a.Text)))
+		b = binary.BigEndian.AppendUint16(b, a.Code)
+		b = append(b, a.Text...)
 	}
-	binary.BigEndian.PutUint16(b[9:], uint16(6+len(a.Text)))
-	b = binary.BigEndian.AppendUint16(b, miekg.EDNS0EDE)
-	b = binary.BigEndian.AppendUint16(b, uint16(2+len(a.Text)))
-	b = binary.BigEndian.AppendUint16(b, a.Code)
-	return append(b, a.Text...)
+	binary.BigEndian.PutUint16(b[9:], uint16(len(b)-optLen))
+	return b
 }
 
 // compression returns where the question's name and its parents stand in the message.
@@ -129,8 +130,9 @@ func (q *query) compression() map[string]int {
 }
 
 // relay turns an upstream's answer into the reply to a query: same answer, the query's identity, question
-// bytes and OPT manners. It returns nil when the answer cannot be followed or does not fit.
-func (q *query) relay(answer []byte, limit int) []byte {
+// bytes and OPT manners, with a note on how we came by it. It returns nil when the answer cannot be followed or
+// does not fit.
+func (q *query) relay(answer []byte, limit int, note Answer) []byte {
 	l, ok := readAnswer(answer)
 	if !ok || l.question-headerLen != len(q.asked) {
 		return nil
@@ -141,6 +143,8 @@ func (q *query) relay(answer []byte, limit int) []byte {
 	copy(msg[headerLen:], q.asked)
 	extra := binary.BigEndian.Uint16(msg[10:])
 	switch had := l.opt.end > 0; {
+	case had && q.edns && (note.Text != "" || q.hasCookie) && l.opt.end == l.end && l.opt.ttl>>24 == 0:
+		msg = append(msg[:l.opt.start], q.opt(note)...)
 	case had && q.edns:
 		binary.BigEndian.PutUint16(msg[l.opt.data-8:], maxPayload)
 	case had:
@@ -151,7 +155,7 @@ func (q *query) relay(answer []byte, limit int) []byte {
 		msg = msg[:l.opt.start]
 		extra--
 	case q.edns:
-		msg = append(msg, q.opt(Answer{})...)
+		msg = append(msg, q.opt(note)...)
 		extra++
 	}
 	binary.BigEndian.PutUint16(msg[10:], extra)

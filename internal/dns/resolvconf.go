@@ -4,7 +4,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
+
+// followEvery is how often the host's resolver configuration is looked at.
+const followEvery = 2 * time.Second
 
 // maxUpstreams is how many of the host's servers are used.
 const maxUpstreams = 8

@@ -32,23 +32,35 @@ var errTooLong = errors.New("question too long")
 const acceptPause = 50 * time.Millisecond
 
 // serve starts the goroutines of a listener's sockets. They end when the sockets are closed.
-func (s *Server) serve(ctx context.Context, l *listener) {
-	udp, tcp := l.udp, l.tcp
-	local := udp.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
-	s.serving.Go(func() { s.broken(l, udp, s.serveUDP(ctx, udp, local)) })
-	s.serving.Go(func() { s.broken(l, udp, s.serveTCP(ctx, tcp, local)) })
+// Ctx ends the reading, work the waiting for upstreams.
+func (s *Server) serve(ctx, work context.Context, l *listener) {
+	from := arrival{local: l.addr().Addr(), lan: l.lan}
+	first, tcp := l.udp[0], l.tcp
+	for _, udp := range l.udp {
+		s.serving.Go(func() { s.broken(l, first, s.serveUDP(work, udp, from)) })
+	}
+	stream := from
+	stream.tcp = true
+	s.serving.Go(func() { s.broken(l, first, s.serveTCP(ctx, work, tcp, stream)) })
 }
 
 // serveUDP answers what is ours in the reading goroutine itself: that takes microseconds and waits for nobody.
 // What goes to an upstream gets a goroutine, of which the gate allows so many.
-func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn, local netip.Addr) error {
-	buf := make([]byte, maxQuery)
+func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn, from arrival) error {
+	buf, out := make([]byte, maxQuery), make([]byte, maxPayload)
+	var q hotQuery
 	for {
 		n, src, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return err
 		}
-		reply, ask := s.answer(buf[:n], local, src.Addr(), false)
+		from.src, from.logged = src.Addr(), s.samples.pick()
+		length := s.fast(out, buf[:n], &from, &q)
+		if length > 0 {
+			sendUDP(conn, out[:length], src)
+			continue
+		}
+		reply, ask := s.answer(buf[:n], from)
 		if ask != nil {
 			s.serving.Go(func() { sendUDP(conn, s.finish(ctx, ask), src) })
 			continue
@@ -64,7 +76,7 @@ func sendUDP(conn *net.UDPConn, reply []byte, to netip.AddrPort) {
 	_, _ = conn.WriteToUDPAddrPort(reply, to)
 }
 
-func (s *Server) serveTCP(ctx context.Context, listener *net.TCPListener, local netip.Addr) error {
+func (s *Server) serveTCP(ctx, work context.Context, listener *net.TCPListener, from arrival) error {
 	for {
 		conn, err := listener.AcceptTCP()
 		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ECONNABORTED) {
@@ -81,16 +93,18 @@ func (s *Server) serveTCP(ctx context.Context, listener *net.TCPListener, local 
 		}
 		s.serving.Go(func() {
 			defer s.conns.leave(src)
-			s.serveConn(ctx, conn, local, src)
+			mine := from
+			mine.src = src
+			s.serveConn(ctx, work, conn, mine)
 		})
 	}
 }
 
 // serveConn answers the questions of one connection. Those that go to an upstream do not hold up the ones
 // behind them (RFC 7766 6.2.1.1). What is no question ends the connection.
-func (s *Server) serveConn(ctx context.Context, conn *net.TCPConn, local, src netip.Addr) {
+func (s *Server) serveConn(ctx, work context.Context, conn *net.TCPConn, from arrival) {
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.CloseRead() })
 	defer stop()
 	var pending sync.WaitGroup
 	defer pending.Wait()
@@ -111,9 +125,10 @@ func (s *Server) serveConn(ctx context.Context, conn *net.TCPConn, local, src ne
 		if err != nil {
 			return
 		}
-		reply, ask := s.answer(buf[:n], local, src, true)
+		from.logged = s.samples.pick()
+		reply, ask := s.answer(buf[:n], from)
 		if ask != nil {
-			pending.Go(func() { _ = send(s.finish(ctx, ask)) })
+			pending.Go(func() { _ = send(s.finish(work, ask)) })
 			continue
 		}
 		if reply == nil {

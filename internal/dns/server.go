@@ -1,18 +1,18 @@
 package dns
 
 import (
-	"bytes"
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	miekg "github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // How much may be under way at once, in total and for one client.
@@ -20,9 +20,6 @@ const (
 	maxForwards, maxForwardsEach = 1024, 256
 	maxConns, maxConnsEach       = 512, 64
 )
-
-// followEvery is how often the host's resolver configuration is looked at.
-const followEvery = 2 * time.Second
 
 // Options say how a Server is set up. The zero value is right for a host.
 type Options struct {
@@ -34,23 +31,47 @@ type Options struct {
 	// /etc/resolv.conf. StubConf is read in its place when it names nothing but systemd-resolved's stub;
 	// empty means /run/systemd/resolve/resolv.conf.
 	ResolvConf, StubConf string
+	// CacheBytes bounds the answers of upstreams that are kept; 0 means 8 MiB, less than 0 none.
+	CacheBytes int
+	// Rebinding says what becomes of foreign names with private addresses; the zero value lets them pass.
+	Rebinding Rebinding
+	// Forwards limits the questions of one client that go upstream; the zero Rate means 300 a second and
+	// 1,000 at once, a negative one no limit. Answers limits all its questions; the zero Rate does not.
+	Forwards, Answers Rate
+	// LogEvery has one question of so many logged; 0 logs none.
+	LogEvery int
+	// Readers is how many sockets share an address, so that more processors can answer; 0 means one for each
+	// processor up to four.
+	Readers int
+	// LAN are listeners for machines beyond our networks; the zero value is off.
+	LAN LAN
+	// Files are sockets of an agent before this one (see EachSocket); those of addresses that Listen does not name
+	// within a minute are closed.
+	Files []*os.File
 }
 
 // Server answers the questions of the clients of our networks. Its methods may be called from any goroutine,
-// before and while Run runs.
+// before and while Run runs. It is a prometheus.Collector.
 type Server struct {
-	log     *slog.Logger
-	options Options
-	zone    atomic.Pointer[Zone]
-	forward forwarder
-	conns   *gate
-	counts  counters
-	woken   chan struct{} // holds one token when Run has something to look at
-	serving sync.WaitGroup
+	log       *slog.Logger
+	options   Options
+	published atomic.Pointer[published]
+	forward   forwarder
+	conns     *gate
+	counts    counters
+	forwards  *buckets
+	answers   *buckets
+	samples   sampler
+	latency   *prometheus.HistogramVec
+	secret    [32]byte      // of cookies
+	woken     chan struct{} // holds one token when Run has something to look at
+	serving   sync.WaitGroup
 
 	mu        sync.Mutex // guards what follows
 	listeners []*listener
 	host      []netip.AddrPort // the resolvers of the host, ours not yet taken out
+	tallies   map[string]*tally
+	left      *leftovers
 }
 
 // New returns a Server that listens nowhere and knows no name yet.
@@ -64,27 +85,52 @@ func New(o Options) *Server {
 	if o.StubConf == "" {
 		o.StubConf = "/run/systemd/resolve/resolv.conf"
 	}
+	if o.Readers == 0 {
+		o.Readers = min(4, runtime.GOMAXPROCS(0))
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = usualCache
+	}
+	if o.Forwards == (Rate{}) {
+		o.Forwards = usualForwards
+	}
 	s := &Server{
 		log: o.Log, options: o, conns: newGate(maxConns, maxConnsEach),
-		woken: make(chan struct{}, 1), host: o.Upstreams,
+		woken: make(chan struct{}, 1), host: o.Upstreams, tallies: map[string]*tally{},
+		forwards: newBuckets(o.Forwards), answers: newBuckets(o.Answers), latency: newLatency(),
 	}
+	s.left = s.adopt(o.Files)
+	_, _ = crand.Read(s.secret[:]) // never fails (crypto/rand)
+	s.samples.every = uint64(max(0, o.LogEvery))
 	s.forward.log, s.forward.times = o.Log, usualTimes
 	s.forward.gate = newGate(maxForwards, maxForwardsEach)
+	s.forward.cache = newCache(max(0, o.CacheBytes))
+	s.forward.pool = map[netip.AddrPort]*upstream{}
+	s.Publish(nil)
 	s.useUpstreams()
 	return s
 }
 
 // Publish makes the zone the one that is answered from, at once and for all listeners.
-func (s *Server) Publish(z *Zone) { s.zone.Store(z) }
+func (s *Server) Publish(z *Zone) { s.published.Store(s.publishable(z)) }
 
-// Run answers until ctx ends, then closes all listeners and waits for what is under way. Sockets that Listen
-// opened before Run hold their questions until it comes. The error is always nil.
+// drainFor is how long Run waits for upstreams when it is to end.
+const drainFor = time.Second
+
+// Run answers until ctx ends, then stops reading, answers what it has read, and closes all listeners. Sockets
+// that Listen opened before Run, or that somebody else keeps open (see EachSocket), hold their questions until
+// the next Run comes. The error is always nil.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.serving.Wait()
-	defer s.closeAll()
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer s.stop(cancel)
+	begun := time.Now()
 	for {
+		now := time.Now()
 		s.followHost()
-		wait := s.retryListeners(ctx, time.Now())
+		s.forward.watchLoops(ctx, now)
+		s.left.expire(now.Sub(begun))
+		wait := s.retryListeners(ctx, work, now)
 		if wait <= 0 || wait > followEvery {
 			wait = followEvery
 		}
@@ -100,13 +146,23 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-func (s *Server) closeAll() {
+// stop ends the reading, waits for what is under way but not for ever, and closes the listeners.
+func (s *Server) stop(cancel func()) {
+	s.mu.Lock()
+	for _, l := range s.listeners {
+		l.rest()
+	}
+	s.mu.Unlock()
+	timer := time.AfterFunc(drainFor, cancel)
+	s.serving.Wait()
+	timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.listeners {
 		l.close()
 	}
 	s.listeners = nil
+	s.left.expire(adoptFor)
 }
 
 // wake has Run look at the listeners now.
@@ -153,89 +209,25 @@ func (s *Server) useUpstreams() {
 // Status returns how things stand.
 func (s *Server) Status() Status {
 	st := Status{Counts: s.counts.read()}
-	z := s.zone.Load()
+	z := s.published.Load().zone
 	if z != nil {
 		st.Serial, st.Names = z.serial, z.Names()
 	}
 	s.mu.Lock()
+	st.Counts.Queries = st.Counts.Dropped
+	for _, t := range s.tallies {
+		for i := range t.rcodes {
+			st.Counts.Queries += t.rcodes[i].Load()
+		}
+	}
 	for _, l := range s.listeners {
 		st.Listeners = append(st.Listeners, ListenerStatus{Want: l.want, Addr: l.addr(), Err: l.err, Retry: l.retry})
 	}
 	s.mu.Unlock()
 	for _, u := range s.forward.servers() {
-		st.Upstreams = append(st.Upstreams, UpstreamStatus{Addr: u.addr, Down: u.down.Load()})
+		st.Upstreams = append(st.Upstreams, UpstreamStatus{Addr: u.addr, Down: u.down.Load(), Loops: u.loops.Load()})
 	}
 	return st
-}
-
-// ask is a question on its way to an upstream.
-type ask struct {
-	q     *query
-	from  netip.Addr
-	limit int
-	tcp   bool
-}
-
-// answer decides about one message that came from src to local. The reply is nil when none is due; when the
-// answer is not ours to give, it is what the returned ask comes back with. The message may be overwritten
-// afterwards.
-func (s *Server) answer(msg []byte, local, src netip.Addr, tcp bool) ([]byte, *ask) {
-	s.counts.queries.Add(1)
-	q := readQuery(msg)
-	if q == nil {
-		s.counts.dropped.Add(1)
-		return nil, nil
-	}
-	limit := q.limit(tcp)
-	if q.rcode != miekg.RcodeSuccess {
-		return q.encode(Answer{Rcode: q.rcode}, false, 0, limit), nil
-	}
-	z := s.zone.Load()
-	v := z.View(local, src)
-	if z != nil && !v.known {
-		s.counts.strangers.Add(1)
-	}
-	q.question.At = time.Now()
-	a := z.Answer(v, q.question)
-	if !a.Forward {
-		return q.encode(a, v.Forwards(), rand.Uint64(), limit), nil
-	}
-	if !s.forward.gate.enter(plain(src)) {
-		s.counts.overload.Add(1)
-		return q.encode(overload, true, 0, limit), nil
-	}
-	q.asked = bytes.Clone(q.asked)
-	return nil, &ask{q: q, from: plain(src), limit: limit, tcp: tcp}
-}
-
-var overload = Answer{
-	Rcode: miekg.RcodeRefused, Code: miekg.ExtendedErrorCodeOther, Text: "too many questions are waiting for an answer",
-}
-
-// finish gets the answer to an ask from upstream.
-func (s *Server) finish(ctx context.Context, a *ask) []byte {
-	defer s.forward.gate.leave(a.from)
-	s.counts.forwarded.Add(1)
-	r, err := s.forward.lookup(ctx, a.q.wanted(a.tcp))
-	if err != nil {
-		s.counts.unanswered.Add(1)
-		failed := Answer{Rcode: miekg.RcodeServerFailure, Code: miekg.ExtendedErrorCodeNoReachableAuthority, Text: err.Error()}
-		return a.q.encode(failed, true, 0, a.limit)
-	}
-	msg := a.q.relay(r.whole, a.limit)
-	if msg != nil {
-		return msg
-	}
-	if len(r.whole) > a.limit {
-		msg = a.q.relay(r.short, a.limit)
-		if msg == nil {
-			msg = a.q.truncated()
-		}
-		return msg
-	}
-	s.counts.unanswered.Add(1)
-	bad := Answer{Rcode: miekg.RcodeServerFailure, Code: miekg.ExtendedErrorCodeInvalidData, Text: "the upstream's answer is malformed"}
-	return a.q.encode(bad, true, 0, a.limit)
 }
 
 // Probe asks every open listener a question over its own socket and returns an error when one does not

@@ -65,7 +65,7 @@ func start(t *testing.T, recs []Record, upstreams ...netip.AddrPort) running {
 
 func startWith(t *testing.T, times times, recs []Record, upstreams ...netip.AddrPort) running {
 	t.Helper()
-	s := New(Options{Upstreams: append([]netip.AddrPort{}, upstreams...)})
+	s := New(Options{Upstreams: append([]netip.AddrPort{}, upstreams...), CacheBytes: -1})
 	s.forward.times = times
 	s.Publish(Build("incus", 1, loNets, recs))
 	return run(t, s)

@@ -36,6 +36,8 @@ type UpstreamStatus struct {
 	Addr netip.AddrPort
 	// Down is whether it left the last question unanswered.
 	Down bool
+	// Loops is whether it asks us back what we ask it. It is left out until that ends.
+	Loops bool
 }
 
 // Counts are totals of messages.
@@ -44,8 +46,8 @@ type Counts struct {
 	// they are on no network of ours.
 	Queries, Dropped, Strangers uint64
 	// Forwarded went to an upstream, Unanswered of them in vain; Overload were refused because too many
-	// were under way.
-	Forwarded, Unanswered, Overload uint64
+	// were under way or their client asked too fast; Blocked pointed into private address space.
+	Forwarded, Unanswered, Overload, Blocked uint64
 }
 
 // Problems returns one sentence for each thing that is wrong, in a fixed order; none when all is well.
@@ -60,6 +62,10 @@ func (s Status) Problems() []string {
 	for _, u := range s.Upstreams {
 		if u.Down {
 			down++
+		}
+		if u.Loops {
+			out = append(out, fmt.Sprintf("dns: name server %s asks this server back what it is asked: "+
+				"take our addresses out of its forwarders", u.Addr))
 		}
 	}
 	if down > 0 && down == len(s.Upstreams) {
@@ -82,14 +88,14 @@ func (s Status) String() string {
 	return fmt.Sprintf("%d listeners, %d names", open, s.Names)
 }
 
-// counters are Counts while they grow.
+// counters are Counts while they grow; the queries are the replies of all views and the dropped.
 type counters struct {
-	queries, dropped, strangers, forwarded, unanswered, overload atomic.Uint64
+	dropped, strangers, forwarded, unanswered, overload, blocked atomic.Uint64
 }
 
 func (c *counters) read() Counts {
 	return Counts{
-		Queries: c.queries.Load(), Dropped: c.dropped.Load(), Strangers: c.strangers.Load(),
-		Forwarded: c.forwarded.Load(), Unanswered: c.unanswered.Load(), Overload: c.overload.Load(),
+		Dropped: c.dropped.Load(), Strangers: c.strangers.Load(), Forwarded: c.forwarded.Load(),
+		Unanswered: c.unanswered.Load(), Overload: c.overload.Load(), Blocked: c.blocked.Load(),
 	}
 }

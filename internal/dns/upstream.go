@@ -25,6 +25,12 @@ type upstream struct {
 	folds atomic.Bool
 	// probed is when it was last checked, in Unix nanoseconds.
 	probed atomic.Int64
+	// asked and failed count questions; one that was answered by another server first is neither.
+	asked, failed atomic.Uint64
+	// loops is whether what it is asked comes back to us, as token shows; see loop.go.
+	loops atomic.Bool
+	token string
+	loop  loopState
 }
 
 var (
@@ -88,13 +94,29 @@ func mixCase(name []byte) {
 type reply struct {
 	// whole is the answer; short is the truncated one that came before it over UDP, if any.
 	whole, short []byte
+	// stale is whether it was kept beyond its lifetime.
+	stale bool
 }
 
-// rcode is the answer's response code.
-func (r reply) rcode() int { return int(r.whole[3] & rcodeMask) }
+// rcode is the answer's response code; that there is no answer counts as a failure.
+func (r reply) rcode() int {
+	if len(r.whole) < headerLen {
+		return miekg.RcodeServerFailure
+	}
+	return int(r.whole[3] & rcodeMask)
+}
 
 // ask sends the question over UDP, and over TCP when the answer is truncated and w.full. It ends with ctx.
 func (u *upstream) ask(ctx context.Context, w want) (reply, error) {
+	u.asked.Add(1)
+	r, err := u.exchange(ctx, w)
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		u.failed.Add(1)
+	}
+	return r, err
+}
+
+func (u *upstream) exchange(ctx context.Context, w want) (reply, error) {
 	answer, err := u.askUDP(ctx, w, !u.folds.Load())
 	if errors.Is(err, errFolded) {
 		u.folds.Store(true)

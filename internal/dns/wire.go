@@ -40,6 +40,10 @@ type query struct {
 	version uint8
 	payload int
 	do      bool
+	// hasCookie is whether it came with a cookie; client is the client's part of it, server ours.
+	hasCookie bool
+	client    [clientCookie]byte
+	server    [serverCookie]byte
 	// rcode is what is wrong with it; RcodeSuccess when it can be answered.
 	rcode int
 }
@@ -107,7 +111,7 @@ func (q *query) readSections(msg []byte) bool {
 		if r.typ != miekg.TypeOPT {
 			continue
 		}
-		if q.edns || msg[r.start] != 0 || !wellFormedOptions(msg[r.data:r.end]) {
+		if q.edns || msg[r.start] != 0 || !q.readOptions(msg[r.data:r.end]) {
 			return false
 		}
 		q.edns, q.payload = true, int(r.class)
@@ -156,11 +160,15 @@ func nameEnd(msg []byte, off int) (end int, plain bool) {
 	return -1, false
 }
 
-// wellFormedOptions tells whether the data of an OPT record is a list of options (RFC 6891 6.1.2).
-func wellFormedOptions(data []byte) bool {
+// readOptions reads the data of an OPT record and tells whether it is a list of options (RFC 6891 6.1.2).
+func (q *query) readOptions(data []byte) bool {
 	for len(data) >= 4 {
 		n := 4 + int(binary.BigEndian.Uint16(data[2:]))
 		if n > len(data) {
+			return false
+		}
+		cookie := binary.BigEndian.Uint16(data) == miekg.EDNS0COOKIE && !q.hasCookie
+		if cookie && !q.takeCookie(data[4:n]) {
 			return false
 		}
 		data = data[n:]
