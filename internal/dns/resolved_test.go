@@ -1,0 +1,165 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/google/go-cmp/cmp"
+)
+
+// resolvedTest is a systemd-resolved that remembers what it was told.
+type resolvedTest struct {
+	absent  bool
+	refuse  string // a method that fails
+	links   map[int32]map[string]any
+	changes []string
+}
+
+func (r *resolvedTest) Close() error { return nil }
+
+func (r *resolvedTest) Call(_ context.Context, path, method string, result []any, args ...any) error {
+	method = strings.TrimPrefix(method, resolvedCall)
+	if method == hasOwner {
+		*result[0].(*bool) = !r.absent
+		return nil
+	}
+	if r.absent || method == r.refuse {
+		return errors.New("access denied")
+	}
+	switch method {
+	case "GetLink":
+		*result[0].(*dbus.ObjectPath) = dbus.ObjectPath(fmt.Sprint("/link/", args[0]))
+		return nil
+	case getProperty:
+		var index int32
+		_, err := fmt.Sscanf(path, "/link/%d", &index)
+		if err != nil {
+			return err
+		}
+		*result[0].(*dbus.Variant) = dbus.MakeVariant(r.property(index, args[1].(string)))
+		return nil
+	}
+	index := args[0].(int32)
+	if method == "RevertLink" {
+		delete(r.links, index)
+		r.changes = append(r.changes, fmt.Sprint("revert ", index))
+		return nil
+	}
+	if r.links[index] == nil {
+		r.links[index] = map[string]any{}
+	}
+	r.links[index][strings.TrimPrefix(method, "SetLink")] = args[1]
+	r.changes = append(r.changes, fmt.Sprint(method, " ", index))
+	return nil
+}
+
+// property is empty, in its own type, for what was not told.
+func (r *resolvedTest) property(index int32, name string) any {
+	v := r.links[index][name]
+	switch {
+	case v == nil && name == "DNS":
+		return []linkDNS{}
+	case v == nil:
+		return []linkDomain{}
+	}
+	return v
+}
+
+func TestD41Resolved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &resolvedTest{links: map[int32]map[string]any{}}
+		indexes := map[string]int{"br0": 7, "br1": 8}
+		r := NewResolved(nil)
+		r.dial = func(context.Context) (bus, error) { return fake, nil }
+		r.index = func(name string) (int, error) {
+			i, ok := indexes[name]
+			if !ok {
+				return 0, errors.New("no such interface")
+			}
+			return i, nil
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { _ = r.Run(ctx) }() // its error is always nil
+		changed := func(want ...string) {
+			t.Helper()
+			time.Sleep(resolvedEvery + time.Second)
+			if !slices.Equal(fake.changes, want) {
+				t.Errorf("changes %q, want %q", fake.changes, want)
+			}
+			fake.changes = nil
+		}
+		all := func(index int) []string {
+			var out []string
+			for _, m := range []string{"DNS", "Domains", "DefaultRoute", "DNSSEC", "DNSOverTLS"} {
+				out = append(out, fmt.Sprint("SetLink", m, " ", index))
+			}
+			return out
+		}
+		link := func(name string) Link {
+			return Link{Interface: name, Servers: []netip.Addr{ip("10.1.0.1"), ip("fd00::1")}, Domains: []string{"incus"}}
+		}
+		r.Use([]Link{link("br0"), link("br2")})
+		changed(all(7)...)
+		want := map[string]any{
+			"DNS":     []linkDNS{{2, []byte{10, 1, 0, 1}}, {10, ip("fd00::1").AsSlice()}},
+			"Domains": []linkDomain{{"incus", true}}, "DefaultRoute": false, "DNSSEC": "no", "DNSOverTLS": "no",
+		}
+		if diff := cmp.Diff(want, fake.links[7]); diff != "" {
+			t.Error(diff)
+		}
+		changed() // nothing to do
+		indexes["br2"] = 9
+		changed(all(9)...) // a bridge that came later
+		delete(fake.links, 7)
+		changed(all(7)...) // it forgot
+		indexes["br0"] = 17
+		changed(all(17)...) // the bridge was made anew
+		r.Use([]Link{link("br0")})
+		changed("revert 9")
+		fake.refuse = "SetLinkDomains"
+		r.Use([]Link{link("br0"), link("br1")})
+		changed("SetLinkDNS 8", "SetLinkDNS 8")
+		present, err := r.Status()
+		if !present || err == nil || !strings.Contains(err.Error(), "SetLinkDomains of br1") {
+			t.Errorf("status %t, %v", present, err)
+		}
+		fake.absent = true
+		changed()
+		present, err = r.Status()
+		if present || err != nil {
+			t.Errorf("without resolved: %t, %v", present, err)
+		}
+		stop()
+		synctest.Wait()
+	})
+}
+
+func TestD41Links(t *testing.T) {
+	nets := append([]Network{}, testNets...)
+	nets[3].Gateway = netip.Addr{}
+	got := fmt.Sprint(Links("incus.", nets))
+	var edge []string
+	for i := range 16 {
+		edge = append(edge, fmt.Sprintf("%d.3.10.in-addr.arpa", i))
+	}
+	want := "[{shop-front [10.1.0.1 fd00:1::1] [incus 0.1.10.in-addr.arpa 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa]} " +
+		"{shop-back [10.2.0.1] [incus 0.2.10.in-addr.arpa]} {edge [10.3.0.1] [incus " + strings.Join(edge, " ") + "]}]"
+	if got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	for prefix, want := range map[string]string{
+		"10.0.0.0/8": "[10.in-addr.arpa]", "10.1.2.128/25": "[2.1.10.in-addr.arpa]", "192.168.2.0/23": "[2.168.192.in-addr.arpa 3.168.192.in-addr.arpa]",
+	} {
+		if got := fmt.Sprint(reverseZones(pfx(prefix))); got != want {
+			t.Errorf("%s: %s, want %s", prefix, got, want)
+		}
+	}
+}
