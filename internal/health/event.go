@@ -43,15 +43,15 @@ const (
 
 // Result is the end of a probe.
 type Result struct {
-	Verdict Verdict
+	Verdict Verdict `json:"verdict"`
 	// Code is the exit code of a command: 0 passed, 126 and 127 not there, -1 timed out; for other probes 0
 	// or 1.
-	Code int
+	Code int `json:"code"`
 	// Output is what it said, at most 4096 bytes and "...", always valid UTF-8.
-	Output string
+	Output string `json:"output,omitempty"`
 	// At is when it began, Took how long it ran.
-	At   time.Time
-	Took time.Duration
+	At   time.Time     `json:"at"`
+	Took time.Duration `json:"took_ns"`
 }
 
 // missing tells of a command that could not be run at all.

@@ -46,16 +46,23 @@ func (m *Machine) end(e Seen, now time.Time) {
 	m.streak, m.passes = 0, 0
 	m.started = time.Time{}
 	m.run = e.Started
-	reason := "ended by itself: " + e.Exit.String()
-	if e.Told && e.By != "" {
-		reason = "stopped by " + e.By
+	if m.ran { // what was never seen running may just be in the making
+		m.set(Stopped, m.obituary(e), now)
+	}
+}
+
+// obituary says how a run ended.
+func (m *Machine) obituary(e Seen) string {
+	switch {
+	case !e.Told:
+		return "found stopped: " + e.Exit.String()
+	case e.Ours && m.restarting:
+		return "stopped to be restarted"
+	case e.By != "":
+		return "stopped by " + e.By
 	}
 
-	if !e.Told {
-		reason = "found stopped: " + e.Exit.String()
-	}
-
-	m.set(Stopped, reason, now)
+	return "ended by itself: " + e.Exit.String()
 }
 
 // credit forgives earlier restarts after a good run: long enough, and healthy for that long where there is a

@@ -371,7 +371,7 @@ func TestH15AnEndNobodySaw(t *testing.T) {
 		l := newLife(t, keys(KeyRestart, "always"))
 		l.seen(StateStopped)
 		l.pass(time.Hour)
-		l.expect("stopped")
+		l.expect()
 	})
 }
 
