@@ -37,6 +37,7 @@ var ownImports = map[string]struct {
 	"internal/watch":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/dns":             {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/health":          {[]string{"internal/plan"}, "the machine is a core, and its runner sees Incus through its own interface"},
+	"internal/healthd":         {[]string{"internal/plan", "internal/health", "internal/incus"}, "the composition root of the health daemon wires the runner to Incus"},
 	"internal/image/imagetest": {[]string{"internal/plan"}, "the registry in memory stands beside the client it serves"},
 	"internal/incus/incustest": {[]string{"internal/plan", "internal/incus"}, "the fake Incus stands beside the client it serves"},
 	"internal/incus/incustest/conformance": {
@@ -59,7 +60,7 @@ var ownImports = map[string]struct {
 		"a command turns flags into a config and calls Run, or is one of the children that parse and check",
 	},
 	"cmd/ic-healthd": {
-		[]string{"internal/health", "internal/incus", "internal/cli"},
+		[]string{"internal/healthd"},
 		"a command turns flags into a config and calls Run",
 	},
 }
@@ -77,7 +78,7 @@ var onlyHere = []struct {
 	{"github.com/miekg/dns", []string{"internal/dns"}, "the library is frozen upstream: keep it replaceable"},
 	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "events are hints, and only watch knows how deaf they are"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "the command line is one package"},
-	{"github.com/coreos/go-systemd", []string{"internal/agent", "internal/health"}, "only a daemon talks to systemd"},
+	{"github.com/coreos/go-systemd", []string{"internal/agent", "internal/healthd"}, "only a daemon talks to systemd"},
 	{"testing", []string{"internal/incus/incustest/conformance"}, "test helpers stay out of the binaries"},
 	{"github.com/stretchr/testify", nil, "tests use testing and go-cmp"},
 }

@@ -1,9 +1,24 @@
-// Command ic-healthd runs health checks and restart policies on an Incus host. See ic-healthd(8).
+// Command ic-healthd checks the instances of an Incus host and starts again what ended: see internal/healthd.
 package main
 
-import "fmt"
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/incus-compose/ic-agent/internal/healthd"
+)
 
 // version is set at link time.
 var version = "devel"
 
-func main() { fmt.Println("ic-healthd " + version) }
+func main() {
+	healthd.Version = version
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	code := healthd.Main(ctx, os.Args[1:], os.Stdout, os.Stderr, reload)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,188 @@
+package healthd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/health"
+)
+
+// bodyLimit is how much of an answer is searched.
+const bodyLimit = 64 << 10
+
+// errNoAddress says that a probe has no way to its instance.
+var errNoAddress = errors.New("the instance has no static address on its NIC that the host could connect to")
+
+// dial makes a probe from the host: a client like any other of the instance's network.
+func dial(ctx context.Context, devices map[string]map[string]string, p health.Probe, timeout time.Duration) health.Result {
+	addr, err := addressOf(devices, p.Device)
+	if err != nil {
+		return health.Result{Verdict: health.NoAnswer, Output: err.Error()}
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	said, err := ask(ctx, net.JoinHostPort(addr.String(), strconv.Itoa(p.At())), p)
+	r := health.Result{Verdict: health.Passed, Output: text([]byte(said), false)}
+	switch {
+	case err == nil:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		r.Verdict, r.Code, r.Output = health.TimedOut, -1, fmt.Sprintf("exceeded timeout (%s)", timeout)
+	case ctx.Err() != nil:
+		r.Verdict, r.Output = health.NoAnswer, "called off"
+	case hostFault(err):
+		r.Verdict, r.Output = health.NoAnswer, err.Error()
+	default:
+		r.Verdict, r.Code, r.Output = health.Failed, 1, err.Error()
+	}
+
+	return r
+}
+
+// hostFault tells of errors that are the host's and not the instance's.
+func hostFault(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EACCES, syscall.EPERM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// addressOf finds the address of a NIC: the named one's, or that of the first that has one.
+func addressOf(devices map[string]map[string]string, device string) (netip.Addr, error) {
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
+		d := devices[name]
+		if d["type"] != "nic" || device != "" && name != device {
+			continue
+		}
+
+		for _, key := range []string{"ipv4.address", "ipv6.address"} {
+			bare, _, _ := strings.Cut(d[key], "/")
+			addr, err := netip.ParseAddr(bare)
+			if err == nil {
+				return addr, nil
+			}
+		}
+	}
+
+	return netip.Addr{}, errNoAddress
+}
+
+// ask makes the probe and returns what was said.
+func ask(ctx context.Context, at string, p health.Probe) (string, error) {
+	switch p.Type {
+	case "http":
+		return askHTTP(ctx, at, p)
+	case "grpc":
+		return askGRPC(ctx, at, p)
+	case "dns":
+		return askDNS(ctx, at, p)
+	}
+
+	return askTCP(ctx, at, p)
+}
+
+func tlsFor(p health.Probe) *tls.Config {
+	return &tls.Config{ServerName: p.Host, InsecureSkipVerify: !p.Verify} //nolint:gosec // a check asks whether it answers; Verify is for more
+}
+
+func askTCP(ctx context.Context, at string, p health.Probe) (string, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", at)
+	if err != nil {
+		return "", err
+	}
+
+	defer func() { _ = conn.Close() }()
+	if !p.TLS {
+		return "connected", nil
+	}
+
+	conf := tlsFor(p)
+	if conf.ServerName == "" {
+		conf.ServerName, _, _ = net.SplitHostPort(at)
+	}
+
+	err = tls.Client(conn, conf).HandshakeContext(ctx)
+	if err != nil {
+		return "", err
+	}
+
+	return "connected with TLS", nil
+}
+
+func askHTTP(ctx context.Context, at string, p health.Probe) (string, error) {
+	scheme := "http"
+	if p.TLS {
+		scheme = "https"
+	}
+
+	method := p.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+
+	req, err := http.NewRequestWithContext(ctx, method, scheme+"://"+at+"/"+strings.TrimPrefix(p.Path, "/"), nil)
+	if err != nil {
+		return "", err
+	}
+
+	req.Header.Set("User-Agent", "ic-healthd")
+	for k, v := range p.Headers {
+		req.Header.Set(k, v)
+	}
+
+	if p.Host != "" {
+		req.Host = p.Host
+	}
+
+	tr := &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsFor(p), MaxResponseHeaderBytes: bodyLimit}
+	defer tr.CloseIdleConnections()
+	resp, err := tr.RoundTrip(req) // a redirection is an answer
+	if err != nil {
+		return "", err
+	}
+
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
+	switch {
+	case p.Status != 0 && resp.StatusCode != p.Status:
+		return "", fmt.Errorf("the status is %s, not %d", resp.Status, p.Status)
+	case p.Status == 0 && (resp.StatusCode < 200 || resp.StatusCode > 399):
+		return "", fmt.Errorf("the status is %s", resp.Status)
+	case p.Body != "" && err != nil:
+		return "", fmt.Errorf("read the answer: %w", err)
+	case p.Body != "" && !strings.Contains(string(body), p.Body):
+		return "", fmt.Errorf("the answer does not contain %q", p.Body)
+	}
+
+	return resp.Status, nil
+}
+
+// askDNS asks the server in the instance for addresses of a name, over UDP.
+func askDNS(ctx context.Context, at string, p health.Probe) (string, error) {
+	res := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, at)
+	}}
+	addrs, err := res.LookupHost(ctx, strings.TrimSuffix(p.Name, ".")+".")
+	if err != nil {
+		return "", err
+	}
+
+	return strings.Join(addrs, " "), nil
+}

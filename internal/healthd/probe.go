@@ -1,0 +1,126 @@
+package healthd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/health"
+	"github.com/incus-compose/ic-agent/internal/incus"
+)
+
+const (
+	// startBudget is what getting a process in an instance may take, beside the time the probe itself has.
+	startBudget = 30 * time.Second
+	// killBudget bounds the removal of what a probe left behind.
+	killBudget = 5 * time.Second
+	// keepOutput is how much of a probe's output is kept (moby's maxOutputLen).
+	keepOutput = 4096
+	// markVariable is in the environment of a probe and of all it starts, so that they can be found.
+	markVariable = "IC_HEALTH_PROBE"
+)
+
+// reaper kills every process in an instance whose environment holds the mark $1, until there is none. It uses
+// nothing but the shell itself, and is not marked: the mark is in its arguments only.
+const reaper = `n=0
+while [ $n -lt 25 ]; do
+	found=
+	for d in /proc/[0-9]*; do
+		hit=
+		while IFS= read -r l || [ -n "$l" ]; do
+			case $l in *"$1"*) hit=1; break ;; esac
+		done 2>/dev/null <"$d/environ"
+		if [ -n "$hit" ]; then kill -9 "${d#/proc/}" 2>/dev/null; found=1; fi
+	done 2>/dev/null
+	if [ -z "$found" ]; then exit 0; fi
+	n=$((n + 1))
+done
+exit 1`
+
+// prober makes probes.
+type prober struct{ c *incus.Client }
+
+// Probe makes one.
+func (p prober) Probe(ctx context.Context, i health.Instance, s health.Spec) (health.Result, func() bool) {
+	at := time.Now()
+	if s.Probe != nil {
+		r := dial(ctx, i.Devices, *s.Probe, s.Timeout)
+		r.At, r.Took = at, time.Since(at)
+		return r, nil
+	}
+
+	return p.exec(ctx, i, s)
+}
+
+// exec runs the test as the app would: its user, its directory, its environment.
+func (p prober) exec(ctx context.Context, i health.Instance, s health.Spec) (health.Result, func() bool) {
+	mark := rand.Text()
+	cmd := incus.Command{
+		Argv: s.Argv(), UID: number(i.Config["oci.uid"]), GID: number(i.Config["oci.gid"]), Cwd: i.Config["oci.cwd"],
+		Env: map[string]string{markVariable: mark}, Limit: keepOutput, Start: startBudget, Run: s.Timeout,
+	}
+	at := time.Now()
+	e, err := p.c.Exec(ctx, i.ID.Project, i.ID.Name, cmd)
+	clean := func() bool { return p.reap(ctx, i.ID, mark) }
+	switch {
+	case ctx.Err() != nil:
+		return health.Result{Verdict: health.NoAnswer, Output: "called off", At: at, Took: time.Since(at)}, clean
+	case errors.Is(err, incus.ErrNoAgent):
+		return health.Result{Verdict: health.NoAgent, Output: err.Error(), At: at, Took: time.Since(at)}, nil
+	case err != nil:
+		return health.Result{Verdict: health.NoAnswer, Output: err.Error(), At: at, Took: time.Since(at)}, clean
+	}
+
+	r := health.Result{Verdict: health.Passed, Code: e.Code, Output: text(e.Output, e.More), At: e.Began, Took: e.Took}
+	switch {
+	case e.Late:
+		r.Verdict = health.TimedOut
+		r.Output = strings.TrimSuffix(fmt.Sprintf("exceeded timeout (%s): %s", s.Timeout, r.Output), ": ")
+
+		return r, clean
+	case e.Code != 0:
+		r.Verdict = health.Failed
+	}
+
+	return r, nil
+}
+
+// reap ends all that a probe started, and tells whether nothing remains. Without a shell in the image there is
+// nothing that could tell.
+func (p prober) reap(ctx context.Context, id health.ID, mark string) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killBudget)
+	defer cancel()
+	e, err := p.c.Exec(ctx, id.Project, id.Name, incus.Command{
+		Argv: []string{"/bin/sh", "-c", reaper, "sh", markVariable + "=" + mark}, Cwd: "/", Limit: keepOutput,
+		Start: killBudget, Run: killBudget,
+	})
+	if err != nil {
+		// A stopped instance has no processes, and one that is away cannot be asked.
+		return true
+	}
+
+	return !e.Late && (e.Code == 0 || e.Code == 126 || e.Code == 127)
+}
+
+// text makes what an instance said fit to be shown.
+func text(b []byte, more bool) string {
+	s := strings.ToValidUTF8(string(b), "\uFFFD")
+	if more {
+		s += "..."
+	}
+
+	return s
+}
+
+func number(s string) uint32 {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0
+	}
+
+	return uint32(n)
+}

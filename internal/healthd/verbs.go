@@ -1,0 +1,283 @@
+package healthd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/health"
+	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// Version is the program's; the command sets it.
+var Version = "devel"
+
+const usage = `usage: ic-healthd VERB [OPTIONS]
+
+  run                    the daemon, started by ic-healthd.service
+  status [--json]        what it looks after, and how that is
+  probe STACK/SERVICE    make the check once, now, and show everything about it; PROJECT/INSTANCE works too
+  version                the version
+
+Options of run:
+  --incus PATH           socket of Incus (default: where a packaged Incus listens)
+  --state DIR            where state is kept (default /var/lib/ic-healthd)
+  --listen PATH          the status socket (default /run/ic-healthd/status.sock)
+  --log-level LEVEL      debug, info, warn or error (default info)
+
+Exit codes: 0 all is well, 1 it failed or something is unhealthy, 2 the command line is wrong, 3 the daemon
+cannot be reached.
+`
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitAway   = 3
+)
+
+// options are the flags of all verbs.
+type options struct {
+	incus, state, listen, level string
+	json                        bool
+}
+
+// Main runs the command line and returns its exit code. reload is for run.
+func Main(ctx context.Context, args []string, out, errs io.Writer, reload <-chan os.Signal) int {
+	if len(args) == 0 {
+		_, _ = io.WriteString(errs, usage)
+		return exitUsage
+	}
+
+	verb := args[0]
+	var o options
+	f := flag.NewFlagSet("ic-healthd "+verb, flag.ContinueOnError)
+	f.SetOutput(errs)
+	f.Usage = func() { _, _ = io.WriteString(errs, usage) }
+	f.StringVar(&o.incus, "incus", "", "")
+	f.StringVar(&o.state, "state", "/var/lib/ic-healthd", "")
+	f.StringVar(&o.listen, "listen", "/run/ic-healthd/status.sock", "")
+	f.StringVar(&o.level, "log-level", "info", "")
+	f.BoolVar(&o.json, "json", false, "")
+	err := f.Parse(args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+
+	if err != nil {
+		return exitUsage
+	}
+
+	switch {
+	case verb == "run" && f.NArg() == 0:
+		return runVerb(ctx, o, errs, reload)
+	case verb == "status" && f.NArg() == 0:
+		return statusVerb(ctx, o, out, errs)
+	case verb == "probe" && f.NArg() == 1:
+		return probeVerb(ctx, o, f.Arg(0), out, errs)
+	case verb == "version", verb == "--version":
+		_, _ = fmt.Fprintln(out, "ic-healthd", Version)
+		return exitOK
+	case verb == "help", verb == "--help", verb == "-h":
+		_, _ = io.WriteString(out, usage)
+		return exitOK
+	}
+
+	_, _ = io.WriteString(errs, usage)
+
+	return exitUsage
+}
+
+func runVerb(ctx context.Context, o options, errs io.Writer, reload <-chan os.Signal) int {
+	var level slog.Level
+	err := level.UnmarshalText([]byte(o.level))
+	if err != nil {
+		return failed(errs, exitUsage, fmt.Errorf("--log-level %s: write debug, info, warn or error", o.level))
+	}
+
+	log := slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
+			return slog.Attr{} // the journal has its own
+		}
+
+		return a
+	}}))
+	log.Info("ic-healthd", "version", Version, "pid", os.Getpid())
+	err = Run(ctx, Config{Socket: o.incus, Dir: o.state, Listen: o.listen, Log: log, Reload: reload, Watchdog: WatchdogTime()})
+	if err != nil {
+		return failed(errs, exitFailed, err)
+	}
+
+	return exitOK
+}
+
+func failed(errs io.Writer, code int, err error) int {
+	_, _ = fmt.Fprintln(errs, "ic-healthd:", err)
+
+	return code
+}
+
+func statusVerb(ctx context.Context, o options, out, errs io.Writer) int {
+	v, err := askStatus(ctx, o.listen)
+	if err != nil {
+		return failed(errs, exitAway, err)
+	}
+
+	code := exitOK
+	if v.Summary.Unhealthy > 0 || v.Summary.Away {
+		code = exitFailed
+	}
+
+	if o.json {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(v)
+	} else {
+		err = show(out, v, time.Now())
+	}
+
+	if err != nil {
+		return failed(errs, exitFailed, err)
+	}
+
+	return code
+}
+
+// show prints a view for people.
+func show(out io.Writer, v health.View, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "PROJECT/INSTANCE\tSTATUS\tSINCE\tCHECK\tRESTART\tREMARKS")
+	for _, r := range v.Rows {
+		since := ""
+		if !r.Since.IsZero() {
+			since = now.Sub(r.Since).Round(time.Second).String()
+		}
+
+		status := string(r.Status)
+		if !r.Watched {
+			status = "not watched"
+		}
+
+		_, _ = fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\t%s\n", r.Project, r.Instance, status, since, r.Check, r.Restart, strings.Join(remarks(r), "; "))
+	}
+
+	err := w.Flush()
+	if err != nil {
+		return err
+	}
+
+	for project, why := range v.Refused {
+		_, _ = fmt.Fprintf(out, "project %s: %s\n", project, why)
+	}
+
+	_, err = fmt.Fprintf(out, "%s; the loop turned %s ago\n", v.Summary, v.Idle.Round(time.Millisecond))
+
+	return err
+}
+
+func remarks(r health.Row) []string {
+	var list []string
+	add := func(on bool, format string, args ...any) {
+		if on {
+			list = append(list, fmt.Sprintf(format, args...))
+		}
+	}
+	add(r.Why != "", "%s", r.Why)
+	add(r.Broken, "the check looks broken")
+	add(r.Streak > 0, "%d failures in a row", r.Streak)
+	add(r.Exit != "" && r.Status == health.Stopped, "%s", r.Exit)
+	add(r.Manual != "", "stopped by %s", r.Manual)
+	add(r.GaveUp, "given up after %d restarts", r.Restarts)
+	add(!r.RestartAt.IsZero(), "a restart is due")
+	if n := len(r.Results); n > 0 && r.Results[n-1].Verdict != health.Passed {
+		line, _, _ := strings.Cut(strings.TrimSpace(r.Results[n-1].Output), "\n")
+		add(true, "last probe: %s (%d) %s", r.Results[n-1].Verdict, r.Results[n-1].Code, line)
+	}
+
+	return list
+}
+
+func probeVerb(ctx context.Context, o options, target string, out, errs io.Writer) int {
+	c := incus.New(incus.Options{Socket: o.incus})
+	stack, service, ok := strings.Cut(target, "/")
+	if !ok {
+		return failed(errs, exitUsage, fmt.Errorf("%q: write STACK/SERVICE or PROJECT/INSTANCE", target))
+	}
+
+	all, err := c.Instances(ctx)
+	if err != nil {
+		return failed(errs, exitFailed, err)
+	}
+
+	code, found := exitOK, false
+	for _, i := range all {
+		c := i.Instance.Config
+		if !(c[plan.KeyStack] == stack && c[plan.KeyService] == service || i.Project == stack && i.Name == service) {
+			continue
+		}
+
+		found = true
+		code = max(code, probeOne(ctx, o, shown(i.Project, i.Name, i.Instance), out))
+	}
+
+	if !found {
+		return failed(errs, exitFailed, fmt.Errorf("there is no %s: \"ic-healthd status\" lists what there is", target))
+	}
+
+	return code
+}
+
+// probeOne makes the check of one instance and prints all about it.
+func probeOne(ctx context.Context, o options, i health.Instance, out io.Writer) int {
+	say := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(out, "%-10s %s\n", name+":", fmt.Sprintf(format, args...))
+	}
+	say("instance", "%s, %s since %s", i.ID, i.State, i.Started.Local().Format(time.DateTime))
+	spec, watched, why, err := health.ParseSpec(i.Config)
+	switch {
+	case err != nil:
+		say("keys", "%s", err)
+		return exitFailed
+	case !watched && why != "":
+		say("watched", "no: %s", why)
+	}
+
+	if !spec.Checked() {
+		say("check", "none")
+		return exitOK
+	}
+
+	if spec.Probe != nil {
+		say("check", "%s, from the host", spec.Probe)
+	} else {
+		say("check", "%q as user %s:%s in %s", spec.Argv(), i.Config["oci.uid"], i.Config["oci.gid"], i.Config["oci.cwd"])
+	}
+
+	say("timing", "interval %s, timeout %s, retries %d, start period %s", spec.Interval, spec.Timeout, spec.Retries, spec.StartPeriod)
+	say("status", "%s", i.Config[health.KeyStatus])
+	r, clean := prober{incus.New(incus.Options{Socket: o.incus})}.Probe(ctx, i, spec)
+	say("verdict", "%s, exit code %d, after %s", r.Verdict, r.Code, r.Took.Round(time.Millisecond))
+	if clean != nil && !clean() {
+		say("left", "processes that could not be killed")
+	}
+
+	if r.Output != "" {
+		say("output", "\n%s", strings.TrimRight(r.Output, "\n"))
+	}
+
+	if r.Verdict != health.Passed {
+		return exitFailed
+	}
+
+	return exitOK
+}
