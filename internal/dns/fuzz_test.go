@@ -3,7 +3,8 @@ package dns
 import (
 	"bytes"
 	"encoding/binary"
-	"net/netip"
+	"flag"
+	mrand "math/rand/v2"
 	"testing"
 
 	miekg "github.com/miekg/dns"
@@ -12,36 +13,98 @@ import (
 // FuzzPacket sends any bytes as a question: no panic, at most one reply, and that one well formed, within its
 // limit, and with the identity and the question of what was asked.
 func FuzzPacket(f *testing.F) {
-	s := New(Options{Upstreams: []netip.AddrPort{}})
-	s.Publish(Build("incus", 1, testNets, append(testRecs, manyReplicas()...)))
+	s := hotServer()
+	for _, msg := range seeds(f) {
+		f.Add(msg, false)
+		f.Add(msg, true)
+	}
+	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) { throw(t, s, msg, tcp) })
+}
+
+// seeds are questions of every kind that is answered differently.
+func seeds(t testing.TB) [][]byte {
+	t.Helper()
+	out := [][]byte{
+		{0, 1, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+		{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1},
+	}
+	cookie := func(m *miekg.Msg) {
+		m.IsEdns0().Option = []miekg.EDNS0{&miekg.EDNS0_COOKIE{Code: miekg.EDNS0COOKIE, Cookie: "0123456789abcdef"}}
+	}
 	for _, q := range []*miekg.Msg{
 		ask4("web.shop.incus."), ask4("WEB.", withEDNS(4096, true)), ask4("many.", withEDNS(512, false)),
 		ask4("example.com."), ask4("incus."), ask4("."), ask4("12.0.1.10.in-addr.arpa."), ask4(`a\.b\000.shop.incus.`),
+		ask4("_why.web.shop.incus."), ask4("_http._tcp.web."), ask4("tasks.web."), ask4("web.", withEDNS(1232, false), cookie),
+		ask4("0123456789abcdef." + loopZone),
 	} {
-		for _, typ := range []uint16{miekg.TypeA, miekg.TypeAAAA, miekg.TypeSOA, miekg.TypeNS, miekg.TypePTR, miekg.TypeANY, miekg.TypeAXFR} {
+		for _, typ := range []uint16{
+			miekg.TypeA, miekg.TypeAAAA, miekg.TypeSOA, miekg.TypeNS, miekg.TypePTR, miekg.TypeSRV, miekg.TypeTXT, miekg.TypeANY, miekg.TypeAXFR,
+		} {
 			q.Question[0].Qtype = typ
-			f.Add(pack(f, q), false)
-			f.Add(pack(f, q), true)
+			out = append(out, pack(t, q))
 		}
 	}
-	f.Add([]byte{0, 1, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0}, false)
-	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1}, false)
-	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {
-		sent := bytes.Clone(msg)
-		reply, ask := s.answer(msg, arrival{local: ip("10.1.0.1"), src: ip("10.1.0.99"), tcp: tcp})
-		if !bytes.Equal(msg, sent) {
-			t.Fatal("the message was changed")
+	return out
+}
+
+// throw gives the server a message by both paths and checks what it makes of it.
+func throw(t *testing.T, s *Server, msg []byte, tcp bool) {
+	t.Helper()
+	sent := bytes.Clone(msg)
+	from := fromGuest
+	from.tcp = tcp
+	reply, ask := s.answer(msg, from)
+	if !bytes.Equal(msg, sent) {
+		t.Fatal("the message was changed")
+	}
+	if ask != nil {
+		s.forward.gate.leave(ask.from)
+		_, err := ask.q.wanted(tcp).message(true)
+		if reply != nil || err != nil {
+			t.Fatalf("forwarded with a reply (% x) or not at all (%v)", reply, err)
 		}
-		if ask != nil {
-			s.forward.gate.leave(ask.from)
-			_, err := ask.q.wanted(tcp).message(true)
-			if reply != nil || err != nil {
-				t.Fatalf("forwarded with a reply (% x) or not at all (%v)", reply, err)
+		return
+	}
+	checkReply(t, msg, reply, tcp)
+	var out [maxPayload]byte
+	var q hotQuery
+	n := 0
+	if !tcp {
+		n = s.fast(out[:], msg, &from, &q)
+	}
+	if n > 0 && (n != len(reply) || !bytes.Equal(reply[:headerLen], out[:headerLen])) {
+		t.Fatalf("fast % x\nslow % x", out[:n], reply)
+	}
+}
+
+var inputs = flag.Int("dns.inputs", 100_000, "how many mutated questions TestD22MutatedQuestions sends")
+
+// TestD22MutatedQuestions throws questions changed at random places: without a look at what the code does with
+// them, and so many more of them in the same time than FuzzPacket.
+func TestD22MutatedQuestions(t *testing.T) {
+	s, all := hotServer(), seeds(t)
+	rng := mrand.New(mrand.NewPCG(uint64(*inputs), 22))
+	for range *inputs {
+		msg := bytes.Clone(all[rng.IntN(len(all))])
+		for range rng.IntN(6) {
+			i := rng.IntN(len(msg))
+			switch rng.IntN(6) {
+			case 0:
+				msg = msg[:i+1]
+			case 1:
+				msg = append(msg, msg[i:]...)
+			case 2:
+				msg[i] ^= 1 << rng.IntN(8)
+			case 3:
+				msg[i] = byte(rng.Uint32())
+			case 4:
+				msg[i] = 0xc0
+			case 5:
+				msg = append(msg[:i], append([]byte{byte(rng.Uint32())}, msg[i:]...)...)
 			}
-			return
 		}
-		checkReply(t, msg, reply, tcp)
-	})
+		throw(t, s, msg, rng.IntN(4) == 0)
+	}
 }
 
 func manyReplicas() []Record {

@@ -18,7 +18,7 @@ import (
 // How much may be under way at once, in total and for one client.
 const (
 	maxForwards, maxForwardsEach = 1024, 256
-	maxConns, maxConnsEach       = 512, 64
+	maxConns, maxConnsEach       = 2048, 64
 )
 
 // Options say how a Server is set up. The zero value is right for a host.

@@ -390,6 +390,23 @@ func TestD20ConnectionsAreLimited(t *testing.T) {
 	resolve(t, "tcp", visitor, s.front, ask4("web."))
 }
 
+func TestD20IdleConnectionsOfManyClients(t *testing.T) {
+	s := start(t, replicas("web", 1))
+	const clients, each = 22, 50
+	for i := range clients {
+		for range each {
+			dial(t, "tcp", fmt.Sprint("127.53.1.", 120+i), s.front)
+		}
+	}
+	eventually(t, "all are in", func() bool { return s.conns.count() == clients*each })
+	for _, network := range []string{"tcp", "udp"} {
+		got := digest(resolve(t, network, visitor, s.front, ask4("web.")))
+		if want := "NOERROR | aa | ra | web. 5 IN A 127.53.1.100"; got != want {
+			t.Errorf("%s: got %s, want %s", network, got, want)
+		}
+	}
+}
+
 func TestD20Garbage(t *testing.T) {
 	s := start(t, replicas("web", 1))
 	for name, bytes := range map[string][]byte{
