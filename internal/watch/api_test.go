@@ -41,12 +41,13 @@ func TestF48AHeldRemovalIsConfirmed(t *testing.T) {
 func TestReferredFilesAreHashedAndHeardOf(t *testing.T) {
 	dir := newDir(t)
 	put(t, dir+"/app.conf", "one")
+	put(t, dir+"/b.conf", "one")
 	bubble(t, map[string]string{"blog.yaml": "x"}, func(w *world) {
 		w.expect("+blog")
-		w.Refer("blog", []string{dir + "/app.conf", dir + "/./app.conf", w.path("blog.yaml")})
+		w.Refer("blog", []string{dir + "/app.conf", dir + "/./app.conf", dir + "/b.conf", w.path("blog.yaml")})
 		w.pass(time.Minute)
 		w.seen() // files are newer than the bubble's clock, so that one repetition is right here
-		w.Refer("blog", []string{dir + "/app.conf", w.path("blog.yaml")})
+		w.Refer("blog", []string{w.path("blog.yaml"), dir + "/b.conf", dir + "/app.conf"})
 		w.pass(2 * time.Minute)
 		w.expect()
 		if !slices.Contains(w.notifier.dirs, dir) {
@@ -57,6 +58,81 @@ func TestReferredFilesAreHashedAndHeardOf(t *testing.T) {
 		w.pass(400 * time.Millisecond)
 		w.expect()
 		w.pass(200 * time.Millisecond)
+		w.expect("+blog")
+		w.rm("blog.yaml")
+		w.pass(2 * time.Minute)
+		w.expect("-blog")
+		w.pass(2 * time.Minute)
+		if slices.Contains(w.notifier.dirs, dir) {
+			t.Errorf("watched after the removal: %q", w.notifier.dirs)
+		}
+	})
+}
+
+func TestRescanWaitsForAFileThatIsBeingWritten(t *testing.T) {
+	bubble(t, map[string]string{"blog.yaml": "1"}, func(w *world) {
+		w.expect("+blog")
+		scans := 0
+		w.Watcher.scan = func(r request) survey {
+			s := scan(r)
+			scans++
+			f := s.layers[0].found["blog"]
+			f.unstable = scans < 3
+			s.layers[0].found["blog"] = f
+			return s
+		}
+		w.put("blog.yaml", "2")
+		began := time.Now()
+		s, err := w.Rescan(w.Context())
+		must(t, err)
+		w.content("blog", s)
+		if took := time.Since(began); took != 2*settle {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+func TestRescanDoesNotWaitForever(t *testing.T) {
+	bubble(t, map[string]string{"blog.yaml": "1"}, func(w *world) {
+		w.Watcher.scan = func(r request) survey {
+			s := scan(r)
+			f := s.layers[0].found["blog"]
+			f.unstable = true
+			s.layers[0].found["blog"] = f
+			return s
+		}
+		before := w.last.Stacks["blog"].Hash
+		s, err := w.Rescan(w.Context())
+		if err != nil || s.Stacks["blog"].Hash != before {
+			t.Errorf("%v, %v", s, err)
+		}
+		w.pass(30 * time.Second)
+		if got := w.seen(); got[len(got)-1] != "?Unstable" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestW09AWriteDuringTheScanPutsItInDoubt(t *testing.T) {
+	bubble(t, map[string]string{"blog.yaml": "1"}, func(w *world) {
+		w.expect("+blog")
+		first := true
+		notifier, path := w.notifier, w.path("blog.yaml")
+		w.Watcher.scan = func(r request) survey {
+			if first {
+				put(t, path, "ha")
+				notifier.hints <- Hint{Path: path, Wrote: true}
+			}
+			first = false
+			return scan(r)
+		}
+		w.created("blog.yaml")
+		w.pass(400 * time.Millisecond)
+		w.expect()
+		w.put("blog.yaml", "half")
+		w.wrote("blog.yaml")
+		w.pass(time.Second)
+		w.content("blog", w.last)
 		w.expect("+blog")
 	})
 }
@@ -165,7 +241,7 @@ func TestARemovedOverrideIsLookedForTwice(t *testing.T) {
 }
 
 func TestOptionsAreHonoured(t *testing.T) {
-	o := Options{Dirs: []string{newDir(t)}, Rescan: 5 * time.Second, Quiet: time.Second, Cap: 2 * time.Second}
+	o := Options{Dirs: []string{newDir(t) + "/"}, Rescan: 5 * time.Second, Quiet: time.Second, Cap: 2 * time.Second}
 	bubbleWith(t, o, map[string]string{"blog.yaml": "1"}, func(w *world) {
 		w.expect("+blog")
 		w.put("blog.yaml", "2")

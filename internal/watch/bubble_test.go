@@ -595,7 +595,7 @@ func TestW22AFileInANewlyWatchedDirectoryIsNotMissed(t *testing.T) {
 			return s
 		}
 		w.created("blog")
-		w.pass(600 * time.Millisecond)
+		w.pass(750 * time.Millisecond)
 		w.expect("+blog")
 	})
 }

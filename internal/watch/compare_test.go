@@ -91,6 +91,8 @@ func TestWhatScansMean(t *testing.T) {
 			[]string{"+a +b", "", "=a =b ?RemovalHeld", "=b ?RemovalHeld", "=b ?RemovalHeld"}},
 		{"a masked stack goes, however many", nil, one(etc("a=1", "b=1"), etc("a=/dev/null", "b=/dev/null"), etc("a=/dev/null", "b=/dev/null")),
 			[]string{"+a +b", "", "-a -b"}},
+		{"a masked stack counts as there", nil, one(etc("a=1", "b=1", "c=1", "d=1"), etc("a=1", "d=1"), etc("a=/dev/null", "d=1"), etc("a=/dev/null", "d=1")),
+			[]string{"+a +b +c +d", "", "-b -c", "-a"}},
 		{"W37 an unreadable directory keeps everything", nil, one(etc("a=1"), broken("/etc"), broken("/etc"), broken("/etc"), etc("a=1")),
 			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", ""}},
 		{"W37 time without sight does not count for a removal", nil, one(etc("a=1", "b=1"), etc("b=1"), broken("/etc"), etc("b=1"), etc("b=1")),
@@ -222,6 +224,46 @@ func TestAFileWrittenAllTheTimeIsReported(t *testing.T) {
 	}
 	if due := st.due(); due.Before(now) || due.After(now.Add(settleLong)) {
 		t.Errorf("the next look is %v away", due.Sub(now))
+	}
+}
+
+func TestWhatIsInDoubtIsSeenTwice(t *testing.T) {
+	type scan struct {
+		after   time.Duration
+		content string
+		belief  belief
+		want    string
+	}
+	wrote := belief{wrote: map[string]bool{"/d/a.yaml": true}}
+	calm, wary, trusted := belief{}, belief{wary: true}, belief{trusted: true}
+	for _, tc := range []struct {
+		name  string
+		scans []scan
+	}{
+		{"renamed into place", []scan{{0, "2", calm, "+a"}}},
+		{"written in place", []scan{{0, "2", wrote, ""}, {settle, "2", wary, "+a"}}},
+		{"nobody told", []scan{{0, "2", wary, ""}, {settle, "2", wary, "+a"}}},
+		{"the user says so", []scan{{0, "2", trusted, "+a"}}},
+		{"seen again too early", []scan{{0, "2", wrote, ""}, {settle / 2, "2", wary, ""}, {settle / 2, "2", wary, "+a"}}},
+		{"seen again too early because of another file", []scan{{0, "2", wrote, ""}, {settle / 2, "2", calm, ""}, {settle / 2, "2", calm, "+a"}}},
+		{"different again", []scan{{0, "2", wrote, ""}, {settle, "3", wary, ""}, {settle, "4", wary, ""}, {settle, "4", wary, "+a"}}},
+		{"replaced by a rename meanwhile", []scan{{0, "2", wrote, ""}, {settle / 2, "3", calm, "+a"}}},
+		{"back to what it was", []scan{{0, "2", wrote, ""}, {settle, "1", wrote, ""}, {settle, "2", wrote, ""}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			now := time.Unix(1e9, 0)
+			st := begin([]string{"/etc"}, nil)
+			st, _ = compare(st, survey{layers: []layer{layerOf("/etc", 1, "a=1")}}, trusted, now)
+			for i, s := range tc.scans {
+				now = now.Add(s.after)
+				l := layerOf("/etc", 1, "a="+s.content)
+				var snap Snapshot
+				st, snap = compare(st, survey{layers: []layer{l}}, s.belief, now)
+				if got := sketch(snap); got != s.want {
+					t.Errorf("scan %d: %q, want %q", i, got, s.want)
+				}
+			}
+		})
 	}
 }
 

@@ -160,7 +160,7 @@ func (l *loop) take(s survey, now time.Time) {
 	maps.Copy(b.wrote, l.wrote)
 	snap := l.publish(s, b, now)
 	if s.added {
-		l.soon = now
+		l.soon = now.Add(settle)
 	}
 	l.next = now.Add(jitter(l.interval(), rand.Float64()))
 	l.answer(snap, now)

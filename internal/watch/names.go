@@ -138,7 +138,7 @@ func (c *classifier) node(n node) {
 		c.extras[n.name] = true
 	case isYAML:
 		c.flat(stem, n.name)
-	case n.kind == outside && stackName.MatchString(n.name):
+	case n.kind == outside && (stackName.MatchString(n.name) || path.Ext(n.name) == ".d"):
 		c.problem(n.name, n.name, Refused, linkText)
 	}
 }

@@ -92,7 +92,7 @@ func (s source) read(name string, limit int64) reading {
 		return reading{refused: bad}
 	}
 	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, limit+1))
+	n, err := io.CopyBuffer(h, io.LimitReader(f, limit+1), make([]byte, min(before.Size()+1, 32<<10)))
 	if err != nil {
 		return failed(path, err)
 	}
@@ -147,16 +147,7 @@ func (s source) trusted(path string, info fs.FileInfo) *Problem {
 	if err != nil {
 		return nil // it has just vanished: the reading will not be stable
 	}
-	bad = s.between(s.dir, path)
-	if bad == nil {
-		bad = s.between(top, real)
-	}
-	return bad
-}
-
-// between judges the directories above path and below top.
-func (s source) between(top, path string) *Problem {
-	for dir := filepath.Dir(path); strings.HasPrefix(dir, top+"/"); dir = filepath.Dir(dir) {
+	for dir := filepath.Dir(real); strings.HasPrefix(dir, top+"/"); dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return nil // as above

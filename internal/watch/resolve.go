@@ -38,7 +38,7 @@ func judge(prev dirState, l layer, stacks []string) (next dirState, partial bool
 		return prev, true, &Problem{Path: l.dir, Condition: SourceUnavailable, Text: "is gone; " + keeps(stacks) +
 			": bring the directory back, or let them stop with: ic-agent confirm-removal"}
 	case l.absent:
-		return dirState{}, false, nil
+		return prev, false, nil
 	}
 	next = dirState{id: l.id, replaced: prev.replaced}
 	if prev.id != (identity{}) && prev.id != l.id {
