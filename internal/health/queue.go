@@ -77,7 +77,8 @@ func (q *queue) take() (waiting, bool) {
 		return waiting{}, false
 	}
 
-	limit := max(1, q.workers/(len(q.projects)+1))
+	spare := q.workers / 8 // for a project that comes along
+	limit := max(1, (q.workers-spare)/max(1, len(q.projects)))
 	for i, project := range q.order {
 		s := q.projects[project]
 		if s.busy >= limit {

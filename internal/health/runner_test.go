@@ -1,0 +1,294 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fleet is an Incus of many instances that always run; what their probes do is in probe.
+type fleet struct {
+	list  []Instance
+	probe func(ctx context.Context, i Instance) Result
+
+	mu       sync.Mutex
+	writes   int
+	starts   int
+	begun    map[ID][]time.Time
+	busy     int
+	mostBusy int
+}
+
+func (f *fleet) List(context.Context) ([]Instance, map[string]string, error) { return f.list, nil, nil }
+
+func (f *fleet) Look(_ context.Context, id ID) (Instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := slices.IndexFunc(f.list, func(i Instance) bool { return i.ID == id })
+	if at < 0 {
+		return Instance{}, ErrGone
+	}
+	return f.list[at], nil
+}
+
+func (f *fleet) Exit(context.Context, ID) (Exit, error) { return Exit{}, nil }
+
+func (f *fleet) Write(context.Context, ID, string, string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes++
+	return nil
+}
+
+func (f *fleet) Start(context.Context, ID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts++
+	return nil
+}
+
+func (f *fleet) Stop(context.Context, ID, time.Duration) error { return nil }
+
+func (f *fleet) Probe(ctx context.Context, i Instance, _ Spec) (Result, func() bool) {
+	at := time.Now()
+	f.mu.Lock()
+	f.begun[i.ID] = append(f.begun[i.ID], at)
+	f.busy++
+	f.mostBusy = max(f.mostBusy, f.busy)
+	f.mu.Unlock()
+	r := f.probe(ctx, i)
+	f.mu.Lock()
+	f.busy--
+	f.mu.Unlock()
+	r.At, r.Took = at, time.Since(at)
+	return r, nil
+}
+
+// takes is a probe that takes so long and passes.
+func takes(d time.Duration) func(context.Context, Instance) Result {
+	return func(ctx context.Context, _ Instance) Result {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return Result{Verdict: Passed}
+		case <-ctx.Done():
+			return Result{Verdict: NoAnswer}
+		}
+	}
+}
+
+// add makes n instances of a project, which have run for an hour.
+func (f *fleet) add(project string, n int, config map[string]string) {
+	for i := range n {
+		c := map[string]string{KeyStatus: "healthy"}
+		for k, v := range config {
+			c[k] = v
+		}
+		f.list = append(f.list, Instance{
+			ID: ID{project, fmt.Sprintf("i%d", i)}, State: StateRunning, Started: time.Now().Add(-time.Hour), Config: c,
+		})
+	}
+}
+
+// run runs a Runner over the fleet for a time; the hints are a first one for all.
+func (f *fleet) run(t *testing.T, d time.Duration, more func(r *Runner)) *Runner {
+	f.begun = map[ID][]time.Time{}
+	roll := rand.New(rand.NewPCG(1, 2))
+	r := NewRunner(Options{
+		Instances: f, Hands: f, Prober: f, Random: roll.Float64,
+		Hints: func(ctx context.Context, on func(Hint)) error {
+			on(Hint{All: true})
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.Run(ctx) }()
+	time.Sleep(d)
+	if more != nil {
+		more(r)
+	}
+	cancel()
+	<-done
+	return r
+}
+
+func TestH37FiveThousandInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{probe: takes(150 * time.Millisecond)}
+		f.add("a", 5000, checked())
+		before := runtime.NumGoroutine()
+		r := f.run(t, time.Minute, func(*Runner) {
+			if n := runtime.NumGoroutine() - before; n > defaultWorkers+10 {
+				t.Errorf("%d goroutines", n)
+			}
+		})
+		late := 0
+		for id, at := range f.begun {
+			for n := 1; n < len(at); n++ {
+				if at[n].Sub(at[n-1]) > 10*time.Second+200*time.Millisecond {
+					late++
+				}
+				if at[n].Sub(at[n-1]) < 10*time.Second+150*time.Millisecond {
+					t.Fatalf("%s: two probes within %s", id, at[n].Sub(at[n-1]))
+				}
+			}
+		}
+		if late > 5000*5/100 {
+			t.Errorf("%d probes were more than 50 ms late", late)
+		}
+		if len(f.begun) != 5000 || f.mostBusy > defaultWorkers || f.writes != 0 {
+			t.Errorf("%d instances probed, %d at once, %d writes", len(f.begun), f.mostBusy, f.writes)
+		}
+		if r.count.Checks[Passed] < 5000*4 {
+			t.Errorf("%d probes in a minute", r.count.Checks[Passed])
+		}
+	})
+}
+
+func TestH37MemoryOfAnInstance(t *testing.T) {
+	const n = 5000
+	var list []*Machine
+	var before, after runtime.MemStats
+	spec, _, _, _ := ParseSpec(checked())
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range n {
+		m := New(nil, func() float64 { return 0 })
+		m.Step(Seen{Spec: spec, State: StateRunning, Started: epoch}, epoch)
+		for k := range 6 {
+			m.Step(Tick{}, epoch.Add(time.Duration(k)*time.Hour))
+			m.Step(Probed{Gen: uint64(k + 1), Result: Result{Verdict: Passed}}, epoch)
+			m.Step(Freed{Gen: uint64(k + 1)}, epoch)
+		}
+		list = append(list, m)
+	}
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(list)
+	each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n
+	if each > 4096 || each < 100 {
+		t.Errorf("%d bytes for each of %d", each, len(list))
+	}
+}
+
+func TestH27HangingProbesOfOneProjectDelayNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{probe: func(ctx context.Context, i Instance) Result {
+			if i.ID.Project == "bad" {
+				return takes(30*time.Second)(ctx, i)
+			}
+			return takes(50*time.Millisecond)(ctx, i)
+		}}
+		f.add("bad", 1000, checked())
+		f.add("good", 20, checked())
+		f.run(t, 5*time.Minute, nil)
+		for id, at := range f.begun {
+			if id.Project == "bad" {
+				continue
+			}
+			for n := 1; n < len(at); n++ {
+				if d := at[n].Sub(at[n-1]); d > 11*time.Second+50*time.Millisecond {
+					t.Fatalf("%s waited %s", id, d)
+				}
+			}
+			if len(at) < 28 {
+				t.Errorf("%s: %d probes in five minutes", id, len(at))
+			}
+		}
+	})
+}
+
+func TestH14AStopCancelsTheProbeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cancelled := make(chan time.Time, 1)
+		f := &fleet{probe: func(ctx context.Context, _ Instance) Result {
+			<-ctx.Done()
+			cancelled <- time.Now()
+			return Result{Verdict: NoAnswer}
+		}}
+		f.add("a", 1, checked(KeyTimeout, "1h"))
+		f.run(t, 15*time.Second, func(r *Runner) {
+			f.mu.Lock()
+			f.list[0].State = StateStopped
+			f.mu.Unlock()
+			began := time.Now()
+			r.post(t.Context(), func(now time.Time) { r.hint(Hint{ID: f.list[0].ID, Ended: true, By: "root"}, now) })
+			if at := <-cancelled; at.Sub(began) > time.Second {
+				t.Errorf("after %s", at.Sub(began))
+			}
+		})
+	})
+}
+
+func TestH28AStormOfFailuresPausesRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sick bool
+		var mu sync.Mutex
+		f := &fleet{probe: func(context.Context, Instance) Result {
+			mu.Lock()
+			defer mu.Unlock()
+			if sick {
+				return Result{Verdict: Failed, Code: 1}
+			}
+			return Result{Verdict: Passed}
+		}}
+		f.add("a", 100, checked(KeyRestart, "always", KeyRetries, "1"))
+		f.run(t, 30*time.Second, func(r *Runner) {
+			mu.Lock()
+			sick = true
+			mu.Unlock()
+			time.Sleep(40 * time.Second)
+			s, err := r.Summary(t.Context())
+			if err != nil || !s.Paused || s.Unhealthy != 100 {
+				t.Errorf("%+v, %v", s, err)
+			}
+			if f.starts > 20 {
+				t.Errorf("%d of 100 were restarted", f.starts)
+			}
+		})
+	})
+}
+
+func TestX6TheBudgetOfRestarts(t *testing.T) {
+	var g guard
+	now := epoch
+	n := 0
+	for range 1000 {
+		if g.take(false, now) {
+			n++
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	if want := budgetBurst + 10*int(budgetRefill); n < want-1 || n > want+1 {
+		t.Errorf("%d restarts in ten seconds, want %d", n, want)
+	}
+}
+
+func TestH39NothingGrowsInADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{probe: takes(time.Millisecond)}
+		f.add("a", 5, checked())
+		f.run(t, time.Minute, func(r *Runner) {
+			before := runtime.NumGoroutine()
+			time.Sleep(24 * time.Hour)
+			synctest.Wait()
+			if n := runtime.NumGoroutine(); n > before+2 {
+				t.Errorf("%d goroutines, %d before", n, before)
+			}
+			if len(r.queue.projects) > 1 || len(r.dirty) > 0 || len(r.unwritten) > 0 || r.times.Len() > 20 {
+				t.Errorf("left: %d projects, %d dirty, %d unwritten, %d times", len(r.queue.projects), len(r.dirty), len(r.unwritten), r.times.Len())
+			}
+		})
+	})
+}
