@@ -8,6 +8,12 @@
 // What a client sees is decided by the address its question comes from and the address it arrives at, never
 // by anything the client says: a name exists for those who share a network with it, and for the host.
 //
+// Foreign answers are kept in a bounded cache, apart for each network, and given when they are old if nobody has
+// newer ones. A question asked again is answered from packed bytes without allocating. Clients are limited one by
+// one, so that nobody can take what others need.
+//
+// Resolved is the other way round: it tells systemd-resolved, over D-Bus, where the host finds our names.
+//
 // The package never reads Incus and never changes a network; the wire format comes from miekg/dns, which no
 // other package knows.
 package dns

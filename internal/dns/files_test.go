@@ -45,7 +45,7 @@ func TestD39SocketsSurviveARestart(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.Run(ctx) }()
-		return s, func() { stop(); <-done }
+		return s, func() { stop(); _ = <-done }
 	}
 	s, stop := begin(nil)
 	var conns []net.Conn
@@ -139,5 +139,5 @@ func TestD39ForwardsUnderWayAreAnsweredAtTheEnd(t *testing.T) {
 	if err != nil || !bytes.Equal(buf[:2], mark[:2]) {
 		t.Errorf("got % x, %v", buf[:n], err)
 	}
-	<-done
+	_ = <-done
 }

@@ -205,7 +205,7 @@ func BenchmarkD44Loopback(b *testing.B) {
 	ctx, stop := context.WithCancel(b.Context())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
-	defer func() { stop(); <-done }()
+	defer func() { stop(); _ = <-done }()
 	msg := pack(b, ask4("web."))
 	ends := []net.Conn{
 		dial(b, "udp", visitor, echo.LocalAddr().(*net.UDPAddr).AddrPort()),

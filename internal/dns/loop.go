@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +50,23 @@ func (f *forwarder) watchLoops(ctx context.Context, now time.Time) {
 			go u.askName(ctx, f.times.patience)
 		}
 	}
+	f.forget(now)
+}
+
+// forgetAfter is how long what is known about a server that is asked no more is kept.
+const forgetAfter = 10 * time.Minute
+
+// forget drops the servers that are not the host's and that nobody asks any more.
+func (f *forwarder) forget(now time.Time) {
+	hosts := f.servers()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.pool, func(_ netip.AddrPort, u *upstream) bool {
+		u.loop.mu.Lock()
+		defer u.loop.mu.Unlock()
+		idle := u.asked.Load() == u.loop.count && !u.loop.sent.IsZero() && now.Sub(u.loop.sent) > forgetAfter
+		return idle && !slices.Contains(hosts, u)
+	})
 }
 
 // loopDue tells whether to ask the server its name now, and whether a loop has just ended.

@@ -132,6 +132,24 @@ func TestD34WhenServersAreAskedTheirName(t *testing.T) {
 	}
 }
 
+func TestServersNobodyAsksAreForgotten(t *testing.T) {
+	s := New(Options{Upstreams: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}})
+	s.forward.known([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:53")})
+	now := time.Now()
+	for _, u := range s.forward.all() {
+		u.loopDue(now)
+	}
+	s.forward.forget(now.Add(forgetAfter))
+	if n := len(s.forward.all()); n != 2 {
+		t.Errorf("%d servers are known, want 2", n)
+	}
+	s.forward.forget(now.Add(forgetAfter + 1))
+	left := s.forward.all()
+	if len(left) != 1 || left[0].addr.Addr() != ip("192.0.2.1") {
+		t.Errorf("%d servers are left", len(left))
+	}
+}
+
 func TestD35Rebinding(t *testing.T) {
 	up := startUpstream(t, func(_ *upstreamTest, q *miekg.Msg) []byte {
 		addr, _, _ := strings.Cut(strings.ToLower(q.Question[0].Name), ".")
