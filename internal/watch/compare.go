@@ -224,8 +224,10 @@ func (c *comparison) believe(name string, k known, f found) bool {
 	d.tries++
 	c.next.doubts[name] = d
 	if c.now.Sub(d.first) >= removeAfter {
-		c.snap.Problems = append(c.snap.Problems, Problem{Path: f.stack.Dir, Stack: name, Condition: Unstable,
-			Text: "has a file of the stack " + name + " that is being written all the time: what runs is kept until it has been still for a moment"})
+		c.snap.Problems = append(c.snap.Problems, Problem{
+			Path: f.stack.Dir, Stack: name, Condition: Unstable,
+			Text: "has a file of the stack " + name + " that is being written all the time: what runs is kept until it has been still for a moment",
+		})
 	}
 	return false
 }

@@ -18,8 +18,10 @@ func seenAs(name, content string) found {
 
 // layerOf builds a healthy layer of "name=content" items; "name=/dev/null" masks, "name.skip" marks.
 func layerOf(dir string, ino uint64, items ...string) layer {
-	l := layer{dir: dir, id: identity{dev: 1, ino: ino}, found: map[string]found{}, masked: map[string]bool{},
-		skip: map[string]bool{}, hold: map[string]bool{}}
+	l := layer{
+		dir: dir, id: identity{dev: 1, ino: ino}, found: map[string]found{}, masked: map[string]bool{},
+		skip: map[string]bool{}, hold: map[string]bool{},
+	}
 	for _, item := range items {
 		name, content, _ := strings.Cut(item, "=")
 		stem, skips := strings.CutSuffix(name, ".skip")
@@ -80,56 +82,109 @@ func TestWhatScansMean(t *testing.T) {
 	}{
 		{"a change", nil, one(etc("a=1", "b=1"), etc("a=2", "b=1"), etc("a=2", "b=1")), []string{"+a +b", "+a", ""}},
 		{"W17 a removal takes two scans", nil, one(etc("a=1", "b=1"), etc("b=1"), etc("b=1"), etc("b=1")), []string{"+a +b", "", "-a", ""}},
-		{"half of the stacks is not too many", nil, one(etc("a=1", "b=1", "c=1", "d=1"), etc("a=1", "b=1"), etc("a=1", "b=1")),
-			[]string{"+a +b +c +d", "", "-c -d"}},
-		{"F48 more than half is held", nil, one(etc("a=1", "b=1", "c=1"), etc("a=1"), etc("a=1"), etc("a=1"), etc("a=1", "b=1", "c=1")),
-			[]string{"+a +b +c", "", "=b =c ?RemovalHeld", "=b =c ?RemovalHeld", ""}},
+		{
+			"half of the stacks is not too many", nil, one(etc("a=1", "b=1", "c=1", "d=1"), etc("a=1", "b=1"), etc("a=1", "b=1")),
+			[]string{"+a +b +c +d", "", "-c -d"},
+		},
+		{
+			"F48 more than half is held", nil, one(etc("a=1", "b=1", "c=1"), etc("a=1"), etc("a=1"), etc("a=1"), etc("a=1", "b=1", "c=1")),
+			[]string{"+a +b +c", "", "=b =c ?RemovalHeld", "=b =c ?RemovalHeld", ""},
+		},
 		{"F48 all of two are held", nil, one(etc("a=1", "b=1"), etc(), etc()), []string{"+a +b", "", "=a =b ?RemovalHeld"}},
-		{"new stacks do not release a hold", nil, one(etc("a=1", "b=1"), etc(), etc(), etc("c=1", "d=1", "e=1", "f=1", "g=1"), etc("c=1", "d=1", "e=1", "f=1", "g=1")),
-			[]string{"+a +b", "", "=a =b ?RemovalHeld", "+c +d +e +f +g =a =b ?RemovalHeld", "=a =b ?RemovalHeld"}},
-		{"a hold lasts for what does not come back", nil, one(etc("a=1", "b=1"), etc(), etc(), etc("a=1"), etc("a=1")),
-			[]string{"+a +b", "", "=a =b ?RemovalHeld", "=b ?RemovalHeld", "=b ?RemovalHeld"}},
-		{"a masked stack goes, however many", nil, one(etc("a=1", "b=1"), etc("a=/dev/null", "b=/dev/null"), etc("a=/dev/null", "b=/dev/null")),
-			[]string{"+a +b", "", "-a -b"}},
-		{"a masked stack counts as there", nil, one(etc("a=1", "b=1", "c=1", "d=1"), etc("a=1", "d=1"), etc("a=/dev/null", "d=1"), etc("a=/dev/null", "d=1")),
-			[]string{"+a +b +c +d", "", "-b -c", "-a"}},
-		{"W37 an unreadable directory keeps everything", nil, one(etc("a=1"), broken("/etc"), broken("/etc"), broken("/etc"), etc("a=1")),
-			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", ""}},
-		{"W37 time without sight does not count for a removal", nil, one(etc("a=1", "b=1"), etc("b=1"), broken("/etc"), etc("b=1"), etc("b=1")),
-			[]string{"+a +b", "", "=a =b ?SourceUnavailable incomplete", "", "-a"}},
-		{"W28 a directory removed and re-created", nil, one(etc("a=1"), gone("/etc"), gone("/etc"), other(), other("a=1"), other("a=1")),
-			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "", ""}},
-		{"W29 another directory in its place, empty", nil, one(etc("a=1"), other(), other(), other(), other("a=2")),
-			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "+a"}},
-		{"W29 another directory that carries on", nil, one(etc("a=1", "b=1", "c=1"), other("a=2", "b=1"), other("a=2", "b=1")),
-			[]string{"+a +b +c", "+a", "-c"}},
-		{"W30 mounted over", nil, one(etc("a=1", "b=1"), etc("a=2").on(7), etc("a=2").on(7), etc("a=1", "b=1")),
-			[]string{"+a +b", "+a =b ?SourceUnavailable incomplete", "=b ?SourceUnavailable incomplete", "+a"}},
-		{"W31 unmounted", nil, one(etc("a=1", "b=1").on(7), etc(), etc(), etc("a=1", "b=1").on(7)),
-			[]string{"+a +b", "=a =b ?SourceUnavailable incomplete", "=a =b ?SourceUnavailable incomplete", ""}},
+		{
+			"new stacks do not release a hold", nil, one(etc("a=1", "b=1"), etc(), etc(), etc("c=1", "d=1", "e=1", "f=1", "g=1"), etc("c=1", "d=1", "e=1", "f=1", "g=1")),
+			[]string{"+a +b", "", "=a =b ?RemovalHeld", "+c +d +e +f +g =a =b ?RemovalHeld", "=a =b ?RemovalHeld"},
+		},
+		{
+			"a hold lasts for what does not come back", nil, one(etc("a=1", "b=1"), etc(), etc(), etc("a=1"), etc("a=1")),
+			[]string{"+a +b", "", "=a =b ?RemovalHeld", "=b ?RemovalHeld", "=b ?RemovalHeld"},
+		},
+		{
+			"a masked stack goes, however many", nil, one(etc("a=1", "b=1"), etc("a=/dev/null", "b=/dev/null"), etc("a=/dev/null", "b=/dev/null")),
+			[]string{"+a +b", "", "-a -b"},
+		},
+		{
+			"a masked stack counts as there", nil, one(etc("a=1", "b=1", "c=1", "d=1"), etc("a=1", "d=1"), etc("a=/dev/null", "d=1"), etc("a=/dev/null", "d=1")),
+			[]string{"+a +b +c +d", "", "-b -c", "-a"},
+		},
+		{
+			"W37 an unreadable directory keeps everything", nil, one(etc("a=1"), broken("/etc"), broken("/etc"), broken("/etc"), etc("a=1")),
+			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", ""},
+		},
+		{
+			"W37 time without sight does not count for a removal", nil, one(etc("a=1", "b=1"), etc("b=1"), broken("/etc"), etc("b=1"), etc("b=1")),
+			[]string{"+a +b", "", "=a =b ?SourceUnavailable incomplete", "", "-a"},
+		},
+		{
+			"W28 a directory removed and re-created", nil, one(etc("a=1"), gone("/etc"), gone("/etc"), other(), other("a=1"), other("a=1")),
+			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "", ""},
+		},
+		{
+			"W29 another directory in its place, empty", nil, one(etc("a=1"), other(), other(), other(), other("a=2")),
+			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "+a"},
+		},
+		{
+			"W29 another directory that carries on", nil, one(etc("a=1", "b=1", "c=1"), other("a=2", "b=1"), other("a=2", "b=1")),
+			[]string{"+a +b +c", "+a", "-c"},
+		},
+		{
+			"W30 mounted over", nil, one(etc("a=1", "b=1"), etc("a=2").on(7), etc("a=2").on(7), etc("a=1", "b=1")),
+			[]string{"+a +b", "+a =b ?SourceUnavailable incomplete", "=b ?SourceUnavailable incomplete", "+a"},
+		},
+		{
+			"W31 unmounted", nil, one(etc("a=1", "b=1").on(7), etc(), etc(), etc("a=1", "b=1").on(7)),
+			[]string{"+a +b", "=a =b ?SourceUnavailable incomplete", "=a =b ?SourceUnavailable incomplete", ""},
+		},
 		{"a directory that never was", nil, one(gone("/etc"), gone("/etc"), etc("a=1")), []string{"", "", "+a"}},
 		{"an empty directory may go", nil, one(etc(), gone("/etc"), other("a=1")), []string{"", "", "+a"}},
 		{"W43 removed while the agent was down", map[string]string{"a": "/etc/a.yaml", "b": "/etc/b.yaml"}, one(etc("b=1"), etc("b=1")), []string{"+b", "-a"}},
-		{"W43 the directory is not mounted yet", map[string]string{"a": "/etc/a.yaml"}, one(gone("/etc"), gone("/etc"), etc("a=1")),
-			[]string{"=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "+a"}},
-		{"W43 everything vanished while the agent was down", map[string]string{"a": "/etc/a.yaml", "b": "/etc/b/compose.yaml"}, one(etc(), etc()),
-			[]string{"", "=a =b ?RemovalHeld"}},
-		{"skip stops nothing", nil, one(etc("a=1"), etc("a=1", "a.skip"), etc("a=2", "a.skip"), etc("a.skip"), etc("a.skip"), etc("a=2")),
-			[]string{"+a", "+a(skip)", "", "", "", "+a"}},
+		{
+			"W43 the directory is not mounted yet",
+			map[string]string{"a": "/etc/a.yaml"},
+			one(gone("/etc"), gone("/etc"), etc("a=1")),
+			[]string{"=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete", "+a"},
+		},
+		{
+			"W43 everything vanished while the agent was down",
+			map[string]string{"a": "/etc/a.yaml", "b": "/etc/b/compose.yaml"},
+			one(etc(), etc()),
+			[]string{"", "=a =b ?RemovalHeld"},
+		},
+		{
+			"skip stops nothing", nil, one(etc("a=1"), etc("a=1", "a.skip"), etc("a=2", "a.skip"), etc("a.skip"), etc("a.skip"), etc("a=2")),
+			[]string{"+a", "+a(skip)", "", "", "", "+a"},
+		},
 		{"skip without a stack", nil, one(etc("a.skip"), etc("a.skip")), []string{"", ""}},
-		{"hold is seen, and outlives the file", nil, one(etc("a=1"), etc("a=1", "a.hold"), etc("a.hold"), etc("a.hold"), etc(), etc()),
-			[]string{"+a", "+a(hold)", "", "", "", "-a"}},
-		{"a higher layer hides", nil, [][]layer{{etc(), usr("a=v")}, {etc("a=1"), usr("a=v")}, {etc(), usr("a=v")}, {etc(), usr("a=v")}},
-			[]string{"+a", "+a", "+a", ""}},
+		{
+			"hold is seen, and outlives the file", nil, one(etc("a=1"), etc("a=1", "a.hold"), etc("a.hold"), etc("a.hold"), etc(), etc()),
+			[]string{"+a", "+a(hold)", "", "", "", "-a"},
+		},
+		{
+			"a higher layer hides", nil,
+			[][]layer{{etc(), usr("a=v")}, {etc("a=1"), usr("a=v")}, {etc(), usr("a=v")}, {etc(), usr("a=v")}},
+			[]string{"+a", "+a", "+a", ""},
+		},
 		{"a mask hides", nil, [][]layer{{etc("a=/dev/null"), usr("a=v")}, {etc(), usr("a=v")}}, []string{"", "+a"}},
-		{"a marker counts downwards only", nil, [][]layer{{etc("a.skip"), usr("a=v", "b=v")}, {etc("b=1", "a.skip"), usr("a=v", "b.skip")}},
-			[]string{"+a(skip) +b", "+b"}},
-		{"an unreadable layer hides what it may hide", nil, [][]layer{{broken("/etc"), usr("a=v")}, {etc(), usr("a=v")}},
-			[]string{"?SourceUnavailable incomplete", "+a"}},
-		{"an unreadable layer does not let the one below through", nil, [][]layer{{etc("a=1"), usr("a=v", "b=v")}, {broken("/etc"), usr("a=v", "b=w")}},
-			[]string{"+a +b", "+b =a ?SourceUnavailable incomplete"}},
-		{"a replaced layer does not let the one below through", nil, [][]layer{{etc("a=1"), usr("a=v")}, {other(), usr("a=v")}, {other(), usr("a=v")}},
-			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete"}},
+		{
+			"a marker counts downwards only", nil,
+			[][]layer{{etc("a.skip"), usr("a=v", "b=v")}, {etc("b=1", "a.skip"), usr("a=v", "b.skip")}},
+			[]string{"+a(skip) +b", "+b"},
+		},
+		{
+			"an unreadable layer hides what it may hide", nil,
+			[][]layer{{broken("/etc"), usr("a=v")}, {etc(), usr("a=v")}},
+			[]string{"?SourceUnavailable incomplete", "+a"},
+		},
+		{
+			"an unreadable layer does not let the one below through", nil,
+			[][]layer{{etc("a=1"), usr("a=v", "b=v")}, {broken("/etc"), usr("a=v", "b=w")}},
+			[]string{"+a +b", "+b =a ?SourceUnavailable incomplete"},
+		},
+		{
+			"a replaced layer does not let the one below through", nil,
+			[][]layer{{etc("a=1"), usr("a=v")}, {other(), usr("a=v")}, {other(), usr("a=v")}},
+			[]string{"+a", "=a ?SourceUnavailable incomplete", "=a ?SourceUnavailable incomplete"},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := play(tc.running, tc.scans...)
@@ -192,7 +247,8 @@ func TestReferredFilesBelongToTheHash(t *testing.T) {
 		{"newly referred to and changed since", []layer{seen("", "", time.Time{}), seen("x\x00", "s", start.Add(time.Second))}, []string{"+a", "+a"}},
 		{"changed", []layer{seen("x\x00", "s", start), seen("x\x00", "t", start)}, []string{"+a", "+a"}},
 		{"changed after it was newly referred to", []layer{
-			seen("", "", time.Time{}), seen("x\x00", "s", start.Add(-time.Hour)), seen("x\x00", "t", start.Add(-time.Hour))}, []string{"+a", "", "+a"}},
+			seen("", "", time.Time{}), seen("x\x00", "s", start.Add(-time.Hour)), seen("x\x00", "t", start.Add(-time.Hour)),
+		}, []string{"+a", "", "+a"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var scans [][]layer

@@ -71,13 +71,13 @@ func openLayer(dir string) *opened {
 }
 
 func unavailable(dir string, err error) *Problem {
-	var errno syscall.Errno
 	text := err.Error()
-	if errors.As(err, &errno) {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if ok {
 		text = errno.Error()
 	}
-	return &Problem{Path: dir, Condition: SourceUnavailable,
-		Text: "cannot be read (" + text + "): its stacks keep running as they are; make it a readable directory again"}
+	text = "cannot be read (" + text + "): its stacks keep running as they are; make it a readable directory again"
+	return &Problem{Path: dir, Condition: SourceUnavailable, Text: text}
 }
 
 // list examines the directory itself and takes the names in it.
@@ -211,8 +211,8 @@ func (o *opened) listDropIns(dir string, l listing) {
 }
 
 func plainError(err error) string {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if ok {
 		return errno.Error()
 	}
 	return "it leads out of the stack directory"

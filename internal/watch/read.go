@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,7 +55,7 @@ func everywhere() source {
 type reading struct {
 	sum      string // sha256 of the content
 	size     int64
-	links    uint64    // its number of names
+	links    int       // its number of names
 	changed  time.Time // its ctime
 	refused  *Problem
 	unstable bool
@@ -102,7 +103,7 @@ func (s source) read(name string, limit int64) reading {
 	}
 	again, err := s.stat(name)
 	return reading{
-		sum: fmt.Sprintf("%x", h.Sum(nil)), size: n, links: uint64(sys(before).Nlink), changed: ctime(after),
+		sum: fmt.Sprintf("%x", h.Sum(nil)), size: n, links: int(sys(before).Nlink), changed: ctime(after),
 		unstable: err != nil || n != after.Size() || !sameState(before, after) || !os.SameFile(after, again),
 	}
 }
@@ -197,7 +198,7 @@ func (s source) stack(e entry, refs []string) found {
 	if e.broken != "" {
 		f.stack.Err = refusal(abs(e.broken), "cannot be listed ("+e.why+")")
 	}
-	for i, name := range append(e.files[:len(e.files):len(e.files)], e.env...) {
+	for i, name := range slices.Concat(e.files, e.env) {
 		isEnv := i >= len(e.files)
 		if isEnv {
 			f.stack.Env = append(f.stack.Env, abs(name))
@@ -232,7 +233,7 @@ func (f *found) seal(own hash.Hash, refs []string) {
 	s := everywhere()
 	sum := sha256.New()
 	mine := map[string]bool{}
-	for _, path := range append(f.stack.Files[:len(f.stack.Files):len(f.stack.Files)], f.stack.Env...) {
+	for _, path := range slices.Concat(f.stack.Files, f.stack.Env) {
 		mine[path] = true
 	}
 	for _, path := range refs {

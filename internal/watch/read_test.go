@@ -28,10 +28,14 @@ func TestBadFilesAreRefusedWithAdvice(t *testing.T) {
 		condition string
 		text      string // DIR stands for the directory
 	}{
-		{"W01 empty file", func(dir string) error { return os.WriteFile(dir+"/x.yaml", nil, 0o644) },
-			Refused, "DIR/x.yaml: is empty: write the stack's services into it, or remove it"},
-		{"W38 named pipe", func(dir string) error { return unix.Mkfifo(dir+"/x.yaml", 0o644) },
-			Refused, "DIR/x.yaml: is a named pipe, not a file: remove or rename it"},
+		{
+			"W01 empty file", func(dir string) error { return os.WriteFile(dir+"/x.yaml", nil, 0o644) },
+			Refused, "DIR/x.yaml: is empty: write the stack's services into it, or remove it",
+		},
+		{
+			"W38 named pipe", func(dir string) error { return unix.Mkfifo(dir+"/x.yaml", 0o644) },
+			Refused, "DIR/x.yaml: is a named pipe, not a file: remove or rename it",
+		},
 		{"W38 socket", func(dir string) error {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/x.yaml", Net: "unix"})
 			if err == nil {
@@ -40,8 +44,10 @@ func TestBadFilesAreRefusedWithAdvice(t *testing.T) {
 			}
 			return err
 		}, Refused, "DIR/x.yaml: is a socket, not a file: remove or rename it"},
-		{"W38 link to a device", func(dir string) error { return os.Symlink("/dev/zero", dir+"/x.yaml") },
-			Refused, "DIR/x.yaml: is a link that leads out of this directory, or to nothing: put the file itself here, or link with a relative path to one inside"},
+		{
+			"W38 link to a device", func(dir string) error { return os.Symlink("/dev/zero", dir+"/x.yaml") },
+			Refused, "DIR/x.yaml: is a link that leads out of this directory, or to nothing: put the file itself here, or link with a relative path to one inside",
+		},
 		{"W12 link to the outside", func(dir string) error {
 			err := os.WriteFile(dir+"/../secret", []byte("x"), 0o644)
 			if err != nil {
@@ -49,12 +55,18 @@ func TestBadFilesAreRefusedWithAdvice(t *testing.T) {
 			}
 			return os.Symlink("../secret", dir+"/x.yaml")
 		}, Refused, "DIR/x.yaml: is a link that leads out of this directory, or to nothing: put the file itself here, or link with a relative path to one inside"},
-		{"dangling link", func(dir string) error { return os.Symlink("nowhere", dir+"/x.yaml") },
-			Refused, "DIR/x.yaml: is a link that leads out of this directory, or to nothing: put the file itself here, or link with a relative path to one inside"},
-		{"link to itself", func(dir string) error { return os.Symlink("x.yaml", dir+"/x.yaml") },
-			Refused, "DIR/x.yaml: cannot be read (too many levels of symbolic links)"},
-		{"W39 too large", func(dir string) error { return os.WriteFile(dir+"/x.yaml", make([]byte, maxFile+1), 0o644) },
-			Refused, "DIR/x.yaml: has 1048577 bytes, more than the 1048576 that are read: move parts into other files (include, configs, env_file)"},
+		{
+			"dangling link", func(dir string) error { return os.Symlink("nowhere", dir+"/x.yaml") },
+			Refused, "DIR/x.yaml: is a link that leads out of this directory, or to nothing: put the file itself here, or link with a relative path to one inside",
+		},
+		{
+			"link to itself", func(dir string) error { return os.Symlink("x.yaml", dir+"/x.yaml") },
+			Refused, "DIR/x.yaml: cannot be read (too many levels of symbolic links)",
+		},
+		{
+			"W39 too large", func(dir string) error { return os.WriteFile(dir+"/x.yaml", make([]byte, maxFile+1), 0o644) },
+			Refused, "DIR/x.yaml: has 1048577 bytes, more than the 1048576 that are read: move parts into other files (include, configs, env_file)",
+		},
 		{"W44 writable by others", func(dir string) error {
 			err := os.WriteFile(dir+"/x.yaml", []byte("x"), 0o644)
 			if err != nil {
@@ -150,7 +162,8 @@ func TestForeignOwnersAreNotBelieved(t *testing.T) {
 		uid, mode uint32
 		want      string
 	}{
-		{0, 0o644, ""}, {1000, 0o600, ""},
+		{0, 0o644, ""},
+		{1000, 0o600, ""},
 		{1001, 0o644, "belongs to somebody else than root or the owner of the stack directory (owner uid 1001, mode 0644), " +
 			"who could so run anything on this host: chown root /x.yaml"},
 	} {
