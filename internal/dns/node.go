@@ -212,11 +212,12 @@ func (z *Zone) unclaim(e *entry) {
 	}
 }
 
-// client returns who has an address: the instance that runs, when several claim it. Disputed says that two do
-// with the same right, and so neither is believed.
-func (z *Zone) client(a netip.Addr) (e *entry, disputed bool) {
+// client returns who has an address on a network: the instance that runs, when several claim it. Disputed says
+// that two do with the same right, and so neither is believed.
+func (z *Zone) client(a netip.Addr, network string) (e *entry, disputed bool) {
 	for _, c := range z.addrs.get(a) {
 		switch {
+		case c.net != network:
 		case e == nil || c.entry.Up && !e.Up:
 			e, disputed = c.entry, false
 		case c.entry.Up == e.Up && (c.entry.Project != e.Project || c.entry.Instance != e.Instance):

@@ -125,6 +125,16 @@ func (s *Server) serveConn(ctx, work context.Context, conn *net.TCPConn, from ar
 		if err != nil {
 			return
 		}
+		parts := s.transfer(buf[:n], from)
+		for _, part := range parts {
+			err = send(part)
+			if err != nil {
+				return
+			}
+		}
+		if parts != nil {
+			continue
+		}
 		from.logged = s.samples.pick()
 		reply, ask := s.answer(buf[:n], from)
 		if ask != nil {

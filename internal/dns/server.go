@@ -45,6 +45,8 @@ type Options struct {
 	Readers int
 	// LAN are listeners for machines beyond our networks; the zero value is off.
 	LAN LAN
+	// Transfer are who may have whole zones (AXFR over TCP); nil is nobody.
+	Transfer []netip.Prefix
 	// Files are sockets of an agent before this one (see EachSocket); those of addresses that Listen does not name
 	// within a minute are closed.
 	Files []*os.File

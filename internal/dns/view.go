@@ -62,9 +62,9 @@ func (z *Zone) View(local, src netip.Addr) View {
 // clientView is the view of an address inside a network.
 func (z *Zone) clientView(n *network, src netip.Addr) View {
 	v := View{known: true, shape: n.guest, net: n, inside: n.inside, upstreams: n.upstreams}
-	e, disputed := z.client(src)
+	e, disputed := z.client(src, n.Name)
 	switch {
-	case e == nil || !slices.Contains(e.shape.nets, n.Name):
+	case e == nil:
 	case disputed:
 		return View{refused: fmt.Sprintf("%s is claimed by two instances", src)}
 	default:
