@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,8 @@ import (
 
 // resolvedTest is a systemd-resolved that remembers what it was told.
 type resolvedTest struct {
+	mu      sync.Mutex // guards what follows
+	indexes map[string]int
 	absent  bool
 	refuse  string // a method that fails
 	links   map[int32]map[string]any
@@ -25,7 +28,19 @@ type resolvedTest struct {
 
 func (r *resolvedTest) Close() error { return nil }
 
+func (r *resolvedTest) index(name string) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i, ok := r.indexes[name]
+	if !ok {
+		return 0, errors.New("no such interface")
+	}
+	return i, nil
+}
+
 func (r *resolvedTest) Call(_ context.Context, path, method string, result []any, args ...any) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	method = strings.TrimPrefix(method, resolvedCall)
 	if method == hasOwner {
 		*result[0].(*bool) = !r.absent
@@ -61,6 +76,13 @@ func (r *resolvedTest) Call(_ context.Context, path, method string, result []any
 	return nil
 }
 
+// change does something to it while nobody asks it.
+func (r *resolvedTest) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
 // property is empty, in its own type, for what was not told.
 func (r *resolvedTest) property(index int32, name string) any {
 	v := r.links[index][name]
@@ -75,22 +97,17 @@ func (r *resolvedTest) property(index int32, name string) any {
 
 func TestD41Resolved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := &resolvedTest{links: map[int32]map[string]any{}}
-		indexes := map[string]int{"br0": 7, "br1": 8}
+		fake := &resolvedTest{links: map[int32]map[string]any{}, indexes: map[string]int{"br0": 7, "br1": 8}}
 		r := NewResolved(nil)
 		r.dial = func(context.Context) (bus, error) { return fake, nil }
-		r.index = func(name string) (int, error) {
-			i, ok := indexes[name]
-			if !ok {
-				return 0, errors.New("no such interface")
-			}
-			return i, nil
-		}
+		r.index = fake.index
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = r.Run(ctx) }() // its error is always nil
 		changed := func(want ...string) {
 			t.Helper()
 			time.Sleep(resolvedEvery + time.Second)
+			fake.mu.Lock()
+			defer fake.mu.Unlock()
 			if !slices.Equal(fake.changes, want) {
 				t.Errorf("changes %q, want %q", fake.changes, want)
 			}
@@ -116,22 +133,22 @@ func TestD41Resolved(t *testing.T) {
 			t.Error(diff)
 		}
 		changed() // nothing to do
-		indexes["br2"] = 9
+		fake.change(func() { fake.indexes["br2"] = 9 })
 		changed(all(9)...) // a bridge that came later
-		delete(fake.links, 7)
+		fake.change(func() { delete(fake.links, 7) })
 		changed(all(7)...) // it forgot
-		indexes["br0"] = 17
+		fake.change(func() { fake.indexes["br0"] = 17 })
 		changed(all(17)...) // the bridge was made anew
 		r.Use([]Link{link("br0")})
 		changed("revert 9")
-		fake.refuse = "SetLinkDomains"
+		fake.change(func() { fake.refuse = "SetLinkDomains" })
 		r.Use([]Link{link("br0"), link("br1")})
 		changed("SetLinkDNS 8", "SetLinkDNS 8")
 		present, err := r.Status()
 		if !present || err == nil || !strings.Contains(err.Error(), "SetLinkDomains of br1") {
 			t.Errorf("status %t, %v", present, err)
 		}
-		fake.absent = true
+		fake.change(func() { fake.absent = true })
 		changed()
 		present, err = r.Status()
 		if present || err != nil {
