@@ -135,12 +135,14 @@ func (k *kept) aged(now time.Time) reply {
 	return r
 }
 
-// withTTL returns a copy of an answer with other lifetimes.
+// withTTL returns a copy of an answer with other lifetimes, and without the flag that says it comes from who owns
+// the name: now it comes from the cache (RFC 1035 6.1).
 func withTTL(msg []byte, change func(uint32) uint32) []byte {
 	if msg == nil {
 		return nil
 	}
 	msg = bytes.Clone(msg)
+	msg[2] &^= flagAA >> 8
 	eachRR(msg, func(_ int, r rr) bool {
 		binary.BigEndian.PutUint32(msg[r.data-6:], change(r.ttl))
 		return true

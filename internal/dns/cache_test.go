@@ -104,7 +104,9 @@ func TestD30CacheKeepsApart(t *testing.T) {
 
 func TestD30LifetimesGetShorter(t *testing.T) {
 	q := ask4("example.com.", withEDNS(1232, true))
-	msg := wire(answered(q, miekg.RcodeSuccess, "x. 300 A 192.0.2.1", "x. 40 A 192.0.2.2"))
+	first := answered(q, miekg.RcodeSuccess, "x. 300 A 192.0.2.1", "x. 40 A 192.0.2.2")
+	first.Authoritative = true
+	msg := wire(first)
 	c := newCache(1 << 20)
 	now := time.Unix(1e9, 0)
 	c.put("k", reply{whole: msg}, nil, now)
@@ -115,16 +117,16 @@ func TestD30LifetimesGetShorter(t *testing.T) {
 		}
 		r := k.aged(now.Add(after))
 		m := unpack(t, r.whole)
-		return fmt.Sprint(m.Answer[0].Header().Ttl, m.Answer[1].Header().Ttl, m.IsEdns0().Do(), r.stale)
+		return fmt.Sprint(m.Answer[0].Header().Ttl, m.Answer[1].Header().Ttl, m.IsEdns0().Do(), r.stale, m.Authoritative)
 	}
 	for _, tc := range []struct {
 		after time.Duration
 		want  string
 	}{
-		{0, "300 40 true false"},
-		{39 * time.Second, "261 1 true false"},
-		{40 * time.Second, "30 30 true true"},
-		{24 * time.Hour, "30 30 true true"},
+		{0, "300 40 true false false"},
+		{39 * time.Second, "261 1 true false false"},
+		{40 * time.Second, "30 30 true true false"},
+		{24 * time.Hour, "30 30 true true false"},
 		{25 * time.Hour, "gone"},
 	} {
 		if got := ttls(tc.after); got != tc.want {

@@ -28,6 +28,16 @@ func keepOpen(t *testing.T, s *Server) (names []string, files []*os.File) {
 	return names, files
 }
 
+// runs has a server run; the channel is closed when it has ended.
+func runs(ctx context.Context, s *Server) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Run(ctx) // always nil
+	}()
+	return done
+}
+
 func TestD39SocketsSurviveARestart(t *testing.T) {
 	free, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IP{127, 53, 1, 1}})
 	if err != nil {
@@ -43,9 +53,8 @@ func TestD39SocketsSurviveARestart(t *testing.T) {
 			t.Fatal(st.Listeners[0].Err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
-		return s, func() { stop(); _ = <-done }
+		done := runs(ctx, s)
+		return s, func() { stop(); <-done }
 	}
 	s, stop := begin(nil)
 	var conns []net.Conn
@@ -123,8 +132,7 @@ func TestD39ForwardsUnderWayAreAnsweredAtTheEnd(t *testing.T) {
 	s.Publish(Build("incus", 1, loNets, nil))
 	s.Listen(t.Context(), []netip.AddrPort{netip.MustParseAddrPort(frontGW)})
 	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
+	done := runs(ctx, s)
 	conn := dial(t, "udp", visitor, s.Status().Listeners[0].Addr)
 	mark := pack(t, ask4("example.com."))
 	_, err := conn.Write(mark)
@@ -139,5 +147,5 @@ func TestD39ForwardsUnderWayAreAnsweredAtTheEnd(t *testing.T) {
 	if err != nil || !bytes.Equal(buf[:2], mark[:2]) {
 		t.Errorf("got % x, %v", buf[:n], err)
 	}
-	_ = <-done
+	<-done
 }

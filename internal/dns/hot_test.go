@@ -203,9 +203,8 @@ func BenchmarkD44Loopback(b *testing.B) {
 	s.Publish(Build("incus", 1, loNets, replicas("web", 1)))
 	s.Listen(b.Context(), []netip.AddrPort{netip.MustParseAddrPort(frontGW)})
 	ctx, stop := context.WithCancel(b.Context())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	defer func() { stop(); _ = <-done }()
+	done := runs(ctx, s)
+	defer func() { stop(); <-done }()
 	msg := pack(b, ask4("web."))
 	ends := []net.Conn{
 		dial(b, "udp", visitor, echo.LocalAddr().(*net.UDPAddr).AddrPort()),

@@ -264,7 +264,7 @@ func TestD07SameAddressOnAnotherNetworkIsNoClaim(t *testing.T) {
 		Project: "blog", Service: "x", Instance: "x-1", Up: true,
 		On: []Interface{{Network: "not-ours", Addr: ip("10.1.0.11")}, {Network: "blog-data"}},
 	}
-	for _, recs := range [][]Record{append(testRecs[:len(testRecs):len(testRecs)], elsewhere), append([]Record{elsewhere}, testRecs...)} {
+	for _, recs := range [][]Record{slices.Concat(testRecs, []Record{elsewhere}), append([]Record{elsewhere}, testRecs...)} {
 		z := Build("incus", 1, testNets, recs)
 		got := text(z.Answer(z.View(parties(t, web)), question(t, "db. A")))
 		if want := "NOERROR aa A 10.2.0.30"; got != want {
