@@ -4,7 +4,7 @@
 //	watch ──snapshot──▶ stacks ──▶ one apply.Loop per stack ──▶ incus, state, image, compose (child)
 //	incus ──hint──────▶ stacks        │ view
 //	                                  ▼
-//	                     zone ──▶ dns.Server      status ──▶ systemd, api
+//	          zone ──▶ dns.Server    forwards ──▶ publish    status ──▶ systemd, api
 package agent
 
 import (
@@ -28,6 +28,7 @@ import (
 	"github.com/incus-compose/ic-agent/internal/image"
 	"github.com/incus-compose/ic-agent/internal/incus"
 	"github.com/incus-compose/ic-agent/internal/plan"
+	"github.com/incus-compose/ic-agent/internal/publish"
 	"github.com/incus-compose/ic-agent/internal/state"
 	"github.com/incus-compose/ic-agent/internal/watch"
 )
@@ -70,6 +71,7 @@ type Agent struct {
 	watch  *watch.Watcher
 	stacks *stacks
 	ports  *ports
+	local  publish.Forwarder
 	known  []string
 
 	publish chan struct{} // holds one token when a view has changed
@@ -148,7 +150,8 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 		return nil, err
 	}
 
-	a.ports = &ports{probe: bindProbe}
+	a.local.Log = a.log
+	a.ports = &ports{probe: a.probePort}
 
 	return &apply.Host{
 		Server: a.incus, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
@@ -278,6 +281,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 
 	err = group.Wait()
+	a.local.Close()
 	a.stacks.wg.Wait()
 	_ = os.Remove(a.conf.APISocket)
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -316,13 +320,23 @@ func (a *Agent) follow(ctx context.Context) error {
 		serial++
 		a.dns.Publish(dns.Build(a.conf.Settings.domain(), serial, nets, recs))
 		a.dns.Listen(ctx, a.addresses(nets))
+		a.local.Set(ctx, forwards(views))
+		var again <-chan time.Time
+		if len(a.local.Problems()) > 0 {
+			again = time.After(portRetry)
+		}
+
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.publish:
+		case <-again:
 		}
 	}
 }
+
+// portRetry is the time between attempts at a loopback port that somebody else has.
+const portRetry = 15 * time.Second
 
 // addresses are where the DNS server listens: on the gateway of every managed network.
 func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {

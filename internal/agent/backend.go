@@ -54,7 +54,7 @@ func (a *Agent) Status(_ context.Context) (api.Status, error) {
 		s.Problems = append(s.Problems, p.String())
 	}
 
-	s.Problems = append(s.Problems, ds.Problems()...)
+	s.Problems = slices.Concat(s.Problems, ds.Problems(), a.local.Problems())
 
 	return s, nil
 }

@@ -15,7 +15,9 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/incus-compose/ic-agent/internal/apply"
 	"github.com/incus-compose/ic-agent/internal/plan"
+	"github.com/incus-compose/ic-agent/internal/publish"
 )
 
 // ownerID is the id this host's agent marks its objects with: derived from the machine id, so that it survives
@@ -165,6 +167,33 @@ func (p *ports) release(stack string) {
 	defer p.mu.Unlock()
 
 	delete(p.claims, stack)
+}
+
+// probePort asks whether a stranger has a port; one that we carry on loopback ourselves is none.
+func (a *Agent) probePort(ctx context.Context, l plan.Listen) string {
+	if a.local.Holds(publish.Port{Protocol: l.Protocol, Number: l.Port}) {
+		return ""
+	}
+
+	return bindProbe(ctx, l)
+}
+
+// forwards lists the loopback ports of the instances that run.
+func forwards(views []*apply.View) map[publish.Port]netip.AddrPort {
+	out := map[publish.Port]netip.AddrPort{}
+	for _, v := range views {
+		for _, w := range v.Desired.Instances {
+			if v.Observed.Instances[w.Name].Status != plan.Running {
+				continue
+			}
+
+			for _, f := range w.Forwards {
+				out[publish.Port{Protocol: f.Protocol, Number: f.Port}] = f.To
+			}
+		}
+	}
+
+	return out
 }
 
 // bindProbe finds a listener of another program by trying to be one.

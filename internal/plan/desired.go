@@ -67,7 +67,16 @@ type DesiredInstance struct {
 	Volumes []string
 	// Listens are the host ports it publishes.
 	Listens []Listen
-	At      Place
+	// Forwards are those of them that the agent answers on loopback.
+	Forwards []Forward
+	At       Place
+}
+
+// Forward is a port on the host's loopback that leads to an instance.
+type Forward struct {
+	Protocol string
+	Port     uint16
+	To       netip.AddrPort
 }
 
 // Listen is a port on the host.

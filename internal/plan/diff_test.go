@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"maps"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,17 @@ func TestPlan(t *testing.T) {
 			name: "a published port moves without a restart",
 			edit: web(func(s *plan.Service) { s.Ports[0].Published, s.Ports[0].PublishedEnd = 9090, 9090 }),
 			want: `stack blog: 1 step
-[1] update instance/web-1: device port-tcp changed, device port-tcp-lo changed`,
+[1] update instance/web-1: device port-tcp changed`,
+		},
+		{
+			name: "a port on loopback alone is added without a restart",
+			edit: web(func(s *plan.Service) {
+				s.Ports = append(s.Ports, plan.Port{
+					HostIP: netip.MustParseAddr("127.0.0.1"), Published: 9090, PublishedEnd: 9090, Target: 90, Protocol: "tcp",
+				})
+			}),
+			want: `stack blog: 1 step
+[1] update instance/web-1: device port-tcp-lo changed`,
 		},
 		{
 			name: "a new volume is made and mounted while the service runs",
@@ -210,7 +221,7 @@ func TestPlanNewStack(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	want := `stack blog: 9 steps
+	want := `stack blog: 8 steps
 [1] create project/blog: new stack blog
 [2] create network/blog-default: new network default 10.201.0.1/24
 [3 after 1] create volume/default/vol-data: new volume data
@@ -219,7 +230,6 @@ func TestPlanNewStack(t *testing.T) {
 [6 after 1] pull image/docker.io/library/nginx:1.27: not on this host
 [7 after 1,2,6] create instance/web-1: new instance of service web
 [8 after 5,7] start instance/web-1: new instance
-[9 after 8] update instance/web-1: published on loopback
 `
 	diff := cmp.Diff(want, got.String())
 	if diff != "" {

@@ -195,7 +195,8 @@ func (r *renderer) volumeOf(s Service, m Mount, index int, owner [2]uint32) (poo
 
 // ports renders one device for each protocol and address, many ports in it. A port for every address is
 // forwarded by the firewall (nat), which is fast and keeps the client's address, and needs our static address;
-// the firewall leaves loopback alone, so a proxy on 127.0.0.1 is added once the instance runs.
+// the firewall leaves loopback alone, so the agent carries those connections itself (Forwards). A proxy device,
+// for the rest, delays a start by a second, so it is added once the instance runs.
 func (r *renderer) ports(d *DesiredInstance, s Service, index int) error {
 	var target netip.Addr
 	for _, a := range s.Networks {
@@ -228,7 +229,7 @@ func (r *renderer) ports(d *DesiredInstance, s Service, index int) error {
 		nat := target.IsValid() && ip.Is4() && !ip.IsLoopback()
 		join(groups, p.Protocol, ip, nat, published, p.Target)
 		if nat && ip.IsUnspecified() {
-			join(groups, p.Protocol, netip.AddrFrom4([4]byte{127, 0, 0, 1}), false, published, p.Target)
+			d.Forwards = append(d.Forwards, Forward{Protocol: p.Protocol, Port: published, To: netip.AddrPortFrom(target, p.Target)})
 		}
 	}
 

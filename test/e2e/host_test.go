@@ -121,7 +121,8 @@ func drop(t *testing.T, stack, content string) {
 	t.Cleanup(func() { forget(t, stack) })
 }
 
-// forget removes a stack and everything of it, as an impatient user would.
+// forget removes a stack and everything of it without its graces: the agent is stopped, and forgets too. What other
+// stacks there are it finds again in Incus, which is part of what these tests show.
 func forget(t *testing.T, stack string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
@@ -137,7 +138,7 @@ func forget(t *testing.T, stack string) {
 		for v in $(incus storage volume list default --project %[2]s -f csv -c tn 2>/dev/null | sed -n 's/^custom,//p'); do incus storage volume delete default --project %[2]s $v; done
 		incus project delete %[2]s 2>/dev/null
 		for n in $(incus network list -f csv | cut -d, -f1 | grep '^%[2]s-'); do incus network delete $n; done
-		systemctl start ic-agent; true`, directory, stack))
+		rm -f /var/lib/ic-agent/state.db; systemctl start ic-agent; true`, directory, stack))
 	if err != nil {
 		t.Logf("clean up %s: %v", stack, err)
 	}
