@@ -122,6 +122,8 @@ type Restarted struct {
 	// Moot is set when nothing was done: the instance was not, or no longer, as it should have been. Held is
 	// set when nothing was done because the host is in no state for it: again later.
 	Moot, Held bool
+	// Powered is set when nothing was done because Incus stopped it to go down itself, and will start it.
+	Powered bool
 	// Err is why it failed; empty when it did not. Infra is set when that was not the instance's fault.
 	Err   string
 	Infra bool
@@ -162,6 +164,8 @@ type Restart struct {
 	// Stop is set for a running instance, which is stopped first; it must still be the run that began at Run.
 	Stop bool
 	Run  time.Time
+	// Patient is set when Incus had its time to start what ran when it went down.
+	Patient bool
 	// Kind is "ended" or "unhealthy", Reason says it in words.
 	Kind, Reason string
 }

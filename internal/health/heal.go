@@ -171,6 +171,8 @@ func (r *Runner) carryOut(ctx context.Context, id ID, a Restart, grace time.Dura
 		return r.failed(ctx, a, err)
 	case a.Stop && (inst.State != StateRunning || !inst.Started.Equal(a.Run)), !a.Stop && inst.State != StateStopped:
 		return moot
+	case !a.Stop && !a.Patient && powered(inst):
+		return Restarted{Gen: a.Gen, Powered: true}
 	}
 
 	if a.Stop {
@@ -190,6 +192,12 @@ func (r *Runner) carryOut(ctx context.Context, id ID, a Restart, grace time.Dura
 	}
 
 	return Restarted{Gen: a.Gen}
+}
+
+// powered tells of a stopped instance that Incus means to start: it notes what ran when it goes down, just after
+// the instance has ended.
+func powered(i Instance) bool {
+	return i.State == StateStopped && i.Config["volatile.last_state.power"] == "RUNNING"
 }
 
 func (r *Runner) failed(ctx context.Context, a Restart, err error) Restarted {

@@ -242,7 +242,7 @@ func (r *Runner) apply(e *entry, inst Instance, exit Exit, read, now time.Time) 
 	seen := Seen{
 		Spec: spec, State: inst.State, Started: inst.Started, Exit: exit, Marked: inst.Config[KeyStopped] == "true",
 		Autorestart: inst.Config["boot.autorestart"] == "true", Status: Status(inst.Config[KeyStatus]),
-		Powered: inst.State == StateStopped && inst.Config["volatile.last_state.power"] == "RUNNING",
+		Powered: powered(inst),
 	}
 	if inst.State == StateStopped && e.hint.Ended {
 		seen.Told, seen.By = true, e.hint.By

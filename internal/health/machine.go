@@ -52,6 +52,7 @@ type Machine struct {
 	restartDue time.Time // zero for none
 	healing    bool      // the restart that is due is for bad health
 	healed     bool      // the restart at work is
+	patient    bool      // the restart that is due waited for Incus
 	restarting bool
 	restartGen uint64
 	ours       bool  // the next start is our doing
@@ -247,7 +248,7 @@ func (m *Machine) seeFrozen(e Seen, now time.Time) {
 
 // dropRestart forgets a restart that is due.
 func (m *Machine) dropRestart() {
-	m.restartDue, m.healing = time.Time{}, false
+	m.restartDue, m.healing, m.patient = time.Time{}, false, false
 }
 
 // cancelProbe ends a probe at work; its result will be stale.

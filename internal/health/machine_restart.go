@@ -91,18 +91,28 @@ func (m *Machine) decide(e Seen, now time.Time) {
 		m.manual = "the key " + KeyStopped
 	case e.Told && e.By != "":
 		m.manual = e.By
+	case e.Powered && m.ran:
+		m.leave(now)
 	case e.Told:
 		m.revive(e.Exit, now)
 	case !m.ran: // it may never have been meant to run yet
-	case e.Powered && m.spec.Restart.Acts():
-		m.reason = "it ran when the host went down, and Incus has not started it"
-		m.restartDue = now.Add(bootGrace)
 	case e.Exit.Known && e.Exit.Code == 0:
 		m.manual = "somebody unseen"
 		m.note(false, "ended with exit code 0 while nobody watched: taken for a stop on purpose")
 	default:
 		m.revive(e.Exit, now)
 	}
+}
+
+// leave leaves an instance that Incus stopped because it went down itself, or that went down with the host, to
+// Incus, which starts what ran. Only if it does not, its policy does.
+func (m *Machine) leave(now time.Time) {
+	if !m.spec.Restart.Acts() {
+		return
+	}
+
+	m.reason = "it ran when Incus or the host went down, and Incus has not started it"
+	m.restartDue, m.patient = now.Add(bootGrace), true
 }
 
 // revive applies the policy to an instance that ended by itself.
@@ -149,13 +159,14 @@ func (m *Machine) restart(now time.Time) {
 	}
 
 	m.cancelProbe()
+	patient := m.patient
 	m.healed = m.healing
 	m.dropRestart()
 	m.restarting = true
 	m.restartGen++
 	m.step++
 	m.count++
-	m.do(Restart{Gen: m.restartGen, Stop: running, Run: m.run, Kind: kind, Reason: m.reason})
+	m.do(Restart{Gen: m.restartGen, Stop: running, Run: m.run, Patient: patient, Kind: kind, Reason: m.reason})
 }
 
 func (m *Machine) restarted(e Restarted, now time.Time) {
@@ -167,6 +178,9 @@ func (m *Machine) restarted(e Restarted, now time.Time) {
 	lost := m.lost
 	m.lost = nil
 	switch {
+	case e.Powered && m.state == StateStopped:
+		m.step, m.count = max(0, m.step-1), max(0, m.count-1)
+		m.leave(now)
 	case e.Moot || e.Held:
 		m.step, m.count = max(0, m.step-1), max(0, m.count-1)
 		m.resume(now)

@@ -367,6 +367,29 @@ func TestH15AnEndNobodySaw(t *testing.T) {
 		l.pass(time.Minute)
 		l.expect("stopped", "restart ended stop=false")
 	})
+	t.Run("Incus goes down: it told of the end, and comes first", func(t *testing.T) {
+		l := up(t, keys(KeyRestart, "always"))
+		l.seen(StateStopped, func(e *Seen) { e.Told, e.Powered = true, true })
+		l.pass(59 * time.Second)
+		l.expect("stopped")
+		l.start()
+		l.pass(time.Hour)
+		l.expect("healthy")
+	})
+	t.Run("Incus goes down: seen only at the restart", func(t *testing.T) {
+		l := up(t, keys(KeyRestart, "always"))
+		l.crash(0)
+		l.pass(time.Second)
+		l.log = nil
+		l.step(Restarted{Gen: l.re.Gen, Powered: true})
+		l.pass(59 * time.Second)
+		l.expect()
+		l.pass(2 * time.Second)
+		l.expect("restart ended stop=false")
+		if !l.re.Patient || l.m.count != 1 {
+			t.Errorf("%+v, %d counted", l.re, l.m.count)
+		}
+	})
 	t.Run("what never ran is left alone", func(t *testing.T) {
 		l := newLife(t, keys(KeyRestart, "always"))
 		l.seen(StateStopped)

@@ -292,3 +292,25 @@ func TestH39NothingGrowsInADay(t *testing.T) {
 		})
 	})
 }
+
+func TestX5AStopSeenBeforeItsEventIsNotTakenForACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{probe: takes(time.Millisecond)}
+		f.add("a", 1, keys(KeyRestart, "always"))
+		f.run(t, 5*time.Second, func(r *Runner) {
+			id := f.list[0].ID
+			f.mu.Lock()
+			f.list[0].State = StateStopped
+			f.mu.Unlock()
+			r.post(t.Context(), func(now time.Time) { r.hint(Hint{ID: id}, now) }) // some other event
+			time.Sleep(time.Second)
+			r.post(t.Context(), func(now time.Time) { r.hint(Hint{ID: id, Ended: true, By: "root"}, now) })
+			time.Sleep(time.Minute)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.starts != 0 {
+				t.Errorf("%d starts", f.starts)
+			}
+		})
+	})
+}

@@ -179,7 +179,7 @@ func TestHealthyAndUnhealthyReachedAndLeft(t *testing.T) {
 
 func TestH11IncusAwayForTenMinutesChangesNothing(t *testing.T) {
 	onHost(t, func(h *host) {
-		for n := range 20 {
+		for n := range 10 {
 			h.create(fmt.Sprintf("web%d", n), checked(health.KeyRestart, "always"))
 		}
 		time.Sleep(20 * time.Second)
@@ -380,7 +380,7 @@ func TestH23AnUnhealthyInstanceIsStoppedGracefullyAndStarted(t *testing.T) {
 
 func TestH29SteadyStateWritesNothing(t *testing.T) {
 	onHost(t, func(h *host) {
-		for n := range 50 {
+		for n := range 5 {
 			h.create(fmt.Sprintf("web%d", n), checked())
 		}
 		time.Sleep(time.Minute)

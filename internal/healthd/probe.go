@@ -26,8 +26,7 @@ const (
 
 // reaper kills every process in an instance whose environment holds the mark $1, until there is none. It uses
 // nothing but the shell itself, and is not marked: the mark is in its arguments only.
-const reaper = `n=0
-while [ $n -lt 25 ]; do
+const reaper = `while :; do
 	found=
 	for d in /proc/[0-9]*; do
 		hit=
@@ -37,9 +36,8 @@ while [ $n -lt 25 ]; do
 		if [ -n "$hit" ]; then kill -9 "${d#/proc/}" 2>/dev/null; found=1; fi
 	done 2>/dev/null
 	if [ -z "$found" ]; then exit 0; fi
-	n=$((n + 1))
-done
-exit 1`
+	sleep 0.02 2>/dev/null || :
+done`
 
 // prober makes probes.
 type prober struct{ c *incus.Client }

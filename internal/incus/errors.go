@@ -76,6 +76,7 @@ var texts = []struct {
 	{"a matching non-reusable operation has now succeeded", ErrBusy},
 	{"the instance is already running", errRunning},
 	{"the instance is already stopped", errStopped},
+	{"incus is shutting down", ErrUnavailable},
 	{"etag doesn't match", ErrConflict},
 	{"no space left on device", ErrNoSpace},
 	{"disk quota exceeded", ErrNoSpace},
