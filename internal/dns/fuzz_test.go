@@ -170,6 +170,12 @@ func FuzzUpstreamAnswer(f *testing.F) {
 		}
 		asked := readQuery(pack(t, q))
 		limit := asked.limit(false)
+		if len(answer) >= headerLen {
+			kept := withTTL(answer, func(ttl uint32) uint32 { return ttl + 1 })
+			if len(kept) != len(answer) || lifetime(answer) < 0 || lifetime(answer) > longestPositive || pointsInside(kept) != pointsInside(answer) {
+				t.Fatalf("kept as % x", kept)
+			}
+		}
 		reply := asked.relay(answer, limit, Answer{})
 		if reply == nil {
 			return
