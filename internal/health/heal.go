@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"time"
 )
@@ -29,25 +30,26 @@ const (
 type guard struct {
 	tokens float64
 	filled time.Time
-	falls  []time.Time // of the last stormWindow
+	falls  map[ID]time.Time // when each last turned unhealthy, in the last stormWindow
 	paused bool
 }
 
 // status takes in a verdict.
-func (g *guard) status(a SetStatus, now time.Time) {
-	if a.Status == Unhealthy {
-		g.falls = append(g.falls, now)
+func (g *guard) status(id ID, a SetStatus, now time.Time) {
+	if a.Status != Unhealthy {
+		return
 	}
+
+	if g.falls == nil {
+		g.falls = map[ID]time.Time{}
+	}
+
+	g.falls[id] = now
 }
 
 // storm tells whether too much of checks turned unhealthy lately.
 func (g *guard) storm(checks int, now time.Time) bool {
-	old := 0
-	for old < len(g.falls) && now.Sub(g.falls[old]) > stormWindow {
-		old++
-	}
-
-	g.falls = g.falls[old:]
+	maps.DeleteFunc(g.falls, func(_ ID, at time.Time) bool { return now.Sub(at) > stormWindow })
 
 	return len(g.falls) >= stormLeast && float64(len(g.falls)) > stormPart*float64(checks)
 }

@@ -353,7 +353,7 @@ func (r *Runner) act(e *entry, a Action, now time.Time) {
 	case SetStatus:
 		r.log.Info("status", "project", e.id.Project, "instance", e.id.Name, "from", string(a.From), "to", string(a.Status), "reason", a.Reason)
 		r.count.status(a)
-		r.guard.status(a, now)
+		r.guard.status(e.id, a, now)
 		e.write.want(a, now)
 		r.unwritten[e] = true
 		r.writeNext = time.Time{}

@@ -314,3 +314,19 @@ func TestX5AStopSeenBeforeItsEventIsNotTakenForACrash(t *testing.T) {
 		})
 	})
 }
+
+func TestX6OneThatFlapsIsNoStorm(t *testing.T) {
+	var g guard
+	for n := range 30 {
+		g.status(ID{"a", "web"}, SetStatus{Status: Unhealthy}, epoch.Add(time.Duration(n)*time.Second))
+	}
+	if now := epoch.Add(30 * time.Second); g.storm(3, now) {
+		t.Error("one instance makes a storm")
+	}
+	for n := range 5 {
+		g.status(ID{"a", fmt.Sprint(n)}, SetStatus{Status: Unhealthy}, epoch.Add(30*time.Second))
+	}
+	if !g.storm(20, epoch.Add(31*time.Second)) || g.storm(20, epoch.Add(95*time.Second)) {
+		t.Error("six of twenty are a storm, for a minute")
+	}
+}
