@@ -130,12 +130,24 @@ func (l *Loop) record(o outcome, failed map[plan.ID]error) {
 			failed[s.On] = o.err
 		}
 
+		if starts(s.Op) {
+			l.failed[s.On.Name] = time.Now()
+			delete(l.led.Started, s.On.Name)
+		}
+
 		return
 	}
 
 	l.log.Info("step done", "step", s.String(), "took", o.took.Round(time.Millisecond))
 	delete(l.led.Intents, fmt.Sprintf("%03d %s", s.N, s.On))
 	l.reflect(s.Op)
+}
+
+func starts(op plan.Op) bool {
+	create, ok := op.(plan.CreateInstance)
+	_, start := op.(plan.StartInstance)
+
+	return start || ok && create.Start
 }
 
 // reflect carries a call's effect into the observed world, so that names resolve as soon as an instance runs and
@@ -167,6 +179,7 @@ func (l *Loop) reflect(op plan.Op) {
 	instances[name] = inst
 	l.turn.Observed.Instances = instances
 	if status == plan.Running {
+		delete(l.failed, name)
 		for _, w := range l.turn.Desired.Instances {
 			if w.Name == name {
 				l.led.Started[name] = w.Config[plan.KeyBoot]

@@ -26,8 +26,11 @@ func (f *findings) add(kind string, on plan.ID, text string) {
 
 func (f *findings) blocked(b plan.Blocked) {
 	kind := "Blocked"
-	if b.Conflict {
+	switch {
+	case b.Conflict:
 		kind = "Conflict"
+	case b.Waits:
+		kind = "Waiting"
 	}
 
 	f.add(kind, b.On, strings.TrimPrefix(b.String(), strings.ToLower(kind)+" "+b.On.String()+": "))
@@ -35,6 +38,14 @@ func (f *findings) blocked(b plan.Blocked) {
 
 func (f *findings) has(kind string) bool {
 	return slices.ContainsFunc(f.list, func(c plan.Condition) bool { return c.Type == kind })
+}
+
+// again carries what was wrong with an object over: it is not known to be well yet.
+func (f *findings) again(old map[string]plan.Condition, on plan.ID) {
+	c, known := old["Failed "+on.String()]
+	if known {
+		f.list = append(f.list, c)
+	}
 }
 
 // keep carries the conditions of the last pass over: this one did not look.
@@ -53,6 +64,8 @@ func (l *Loop) conclude(f *findings) {
 			c.Since = old.Since
 		case c.Type == "IncusUnavailable" && known:
 			c.Since = old.Since
+		case c.Type == "Waiting":
+			l.log.Info("waits", "on", c.Object, "text", c.Text)
 		default:
 			l.log.Warn("condition", "type", c.Type, "on", c.Object, "text", c.Text)
 		}

@@ -32,6 +32,7 @@ type Loop struct {
 	env       environment
 	failures  int
 	condition map[string]plan.Condition
+	failed    map[string]time.Time // when an instance's last start failed
 	turn      View
 }
 
@@ -133,6 +134,7 @@ func (l *Loop) Run(ctx context.Context) error {
 
 	l.led, l.lost = led, led.Project == nil
 	l.condition = map[string]plan.Condition{}
+	l.failed = map[string]time.Time{}
 	for _, c := range led.Conditions {
 		l.condition[c.Type+" "+c.Object] = c
 	}

@@ -19,6 +19,7 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 	}
 
 	l.load(ctx, found)
+	l.turn.Plan.Stack = l.stack
 	if l.led.Project == nil {
 		l.turn.State = Invalid
 		return retry // What it refers to may appear without the files changing.
@@ -178,6 +179,10 @@ func (l *Loop) seen(have plan.Observed) {
 	}
 
 	for name, inst := range have.Instances {
+		if time.Since(l.failed[name]) < doubt {
+			continue // A start that fails shows the instance as running for a moment.
+		}
+
 		if inst.Status == plan.Running && inst.Config[plan.KeyOwner] == l.host.Owner {
 			l.led.Started[name] = inst.Config[plan.KeyBoot]
 			delete(l.led.Stops, name)
@@ -197,13 +202,25 @@ func (l *Loop) settled(_ context.Context, p plan.Plan, found *findings) again {
 	temporary := false
 	for _, b := range p.Blocked {
 		found.blocked(b)
-		l.turn.State = Blocked
 		temporary = temporary || b.Temporary
+		if !b.Waits {
+			l.turn.State = Blocked
+		} else if l.turn.State == InSync {
+			l.turn.State = Applying
+		}
 	}
 
 	if found.has("Invalid") {
 		l.turn.State = Invalid
 		temporary = true
+	}
+
+	for name, at := range l.failed {
+		if time.Since(at) < doubt {
+			found.again(l.condition, plan.ID{Kind: plan.KindInstance, Name: name})
+			l.turn.State = Blocked
+			temporary = true
+		}
 	}
 
 	if temporary {

@@ -101,6 +101,8 @@ type Blocked struct {
 	At Place
 	// Conflict says that something that is not ours stands in the way.
 	Conflict bool
+	// Waits says that nothing is wrong: a dependency is on its way, and its event brings the next plan.
+	Waits bool
 	// Temporary blocks resolve themselves (a registry that is down): they are retried.
 	Temporary bool
 }

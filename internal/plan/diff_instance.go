@@ -111,6 +111,58 @@ func (d *differ) needs(w DesiredInstance) []ID {
 	return ids
 }
 
+// waits blocks the start of an instance whose dependencies are not what it asks of them yet (compose-spec
+// "depends_on"). The change of a status is an event, and the next plan has the start.
+func (d *differ) waits(w DesiredInstance) bool {
+	for _, need := range w.Needs {
+		for _, other := range d.want.Instances {
+			if other.Service != need.Service {
+				continue
+			}
+
+			reason, comes := d.unmet(need, other)
+			if reason != "" {
+				d.plan.Blocked = append(d.plan.Blocked, Blocked{On: ID{KindInstance, w.Name}, Reason: reason, At: w.At, Waits: comes})
+				return true
+			}
+		}
+	}
+
+	return false
+}
+
+// unmet says why a dependency does not fulfil its condition, "" when it does; comes says that time will mend it.
+func (d *differ) unmet(need Dependency, other DesiredInstance) (reason string, comes bool) {
+	have := d.have.Instances[other.Name]
+	planned := d.last[ID{KindInstance, other.Name}] != 0
+	switch need.Condition {
+	case "service_healthy":
+		switch {
+		case other.Config["user.healthcheck.enabled"] != "true":
+			return fmt.Sprintf("it waits for %s to be healthy, and that has no healthcheck: add one, or depend on service_started", other.Name), false
+		case planned || have.Status != Running || have.Config[KeyHealthStatus] != "healthy":
+			return fmt.Sprintf("it waits for %s to be healthy, which is %s", other.Name, healthWord(have)), true
+		}
+	case "service_completed_successfully":
+		if planned || have.Status != Stopped || d.led.Started[other.Name] != other.Config[KeyBoot] {
+			return fmt.Sprintf("it waits for %s to have done its work", other.Name), true
+		}
+	}
+
+	return "", false
+}
+
+func healthWord(have ObservedInstance) string {
+	switch {
+	case have.Status != Running:
+		return "not running yet"
+	case have.Config[KeyHealthStatus] == "":
+		return "not checked yet (is ic-healthd running?)"
+	}
+
+	return have.Config[KeyHealthStatus]
+}
+
 // pull makes sure that the image is on the host.
 func (d *differ) pull(w DesiredInstance) {
 	id := ID{KindImage, w.Image.Ref}
@@ -143,6 +195,10 @@ func (d *differ) create(w DesiredInstance) {
 	d.pushFiles(w, "new instance")
 	if len(w.Files) > 0 {
 		d.step(id, UpdateInstance{Name: w.Name, Config: map[string]string{KeyFiles: w.FilesHash}}, "files written")
+	}
+
+	if d.waits(w) {
+		return
 	}
 
 	d.step(id, StartInstance{Name: w.Name}, "new instance", d.needs(w)...)
@@ -270,7 +326,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	}
 
 	if c.empty() {
-		if start {
+		if start && !d.waits(w) {
 			d.step(id, StartInstance{Name: w.Name}, startCause(d.led, w, have), d.startDeps(w)...)
 		}
 
@@ -293,6 +349,10 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 
 	if len(c.config) > 0 || len(c.devices) > 0 {
 		d.step(id, UpdateInstance{Name: w.Name, Config: c.config, Devices: c.devices}, cause, d.prerequisites(w)...)
+	}
+
+	if start && !(c.restart && running) && d.waits(w) {
+		return
 	}
 
 	if start {

@@ -237,6 +237,63 @@ func TestPlanNewStack(t *testing.T) {
 	}
 }
 
+// TestDependencyConditions: a service starts when what it depends on is what it asks for, and not before.
+func TestDependencyConditions(t *testing.T) {
+	on := func(condition string, check bool) plan.Project {
+		p := blog()
+		p.Services[1].DependsOn[0].Condition = condition
+		if check {
+			p.Services[0].Config = map[string]string{"user.healthcheck.enabled": "true"}
+		}
+
+		return p
+	}
+
+	for _, c := range []struct {
+		name, condition string
+		check           bool
+		then            func(*world)
+		before, after   string
+	}{
+		{
+			name: "healthy", condition: "service_healthy", check: true,
+			then:   func(w *world) { w.Instances["db-1"].Config[plan.KeyHealthStatus] = "healthy" },
+			before: "waiting instance/web-1: it waits for db-1 to be healthy, which is not checked yet (is ic-healthd running?)",
+			after:  "[1] start instance/web-1: it has not been started yet",
+		},
+		{
+			name: "healthy without a check", condition: "service_healthy",
+			then:   func(*world) {},
+			before: "blocked instance/web-1: it waits for db-1 to be healthy, and that has no healthcheck: add one, or depend on service_started",
+			after:  "blocked instance/web-1: it waits for db-1 to be healthy, and that has no healthcheck: add one, or depend on service_started",
+		},
+		{
+			name: "completed", condition: "service_completed_successfully",
+			then:   func(w *world) { _ = w.power("db-1", plan.Stopped) },
+			before: "waiting instance/web-1: it waits for db-1 to have done its work",
+			after:  "[1] start instance/web-1: it has not been started yet",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, led := newWorld(), newLedger()
+			p := on(c.condition, c.check)
+			_, err := w.apply(p, led)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			for _, want := range []string{c.before, c.after} {
+				got, aerr := w.apply(p, led)
+				if aerr != nil || !strings.Contains(got.String(), want) {
+					t.Errorf("want %q in\n%s%v", want, got, aerr)
+				}
+
+				c.then(w)
+			}
+		})
+	}
+}
+
 // TestParkStopsDependentsFirst is what follows when a stack's file is gone.
 func TestParkStopsDependentsFirst(t *testing.T) {
 	w, led := newWorld(), newLedger()

@@ -134,8 +134,11 @@ func verb(op Op) string {
 // String prints "blocked instance/web-1: reason (blog.yaml:7)".
 func (b Blocked) String() string {
 	word := "blocked"
-	if b.Conflict {
+	switch {
+	case b.Conflict:
 		word = "conflict"
+	case b.Waits:
+		word = "waiting"
 	}
 
 	return word + " " + b.On.String() + ": " + b.Reason + b.At.suffix()

@@ -31,6 +31,7 @@ func Render(p Project, in Input) Desired {
 	}
 
 	for _, s := range p.Services {
+		d.Warnings = append(d.Warnings, unlookedAt(s)...)
 		for i := 1; i <= s.Replicas; i++ {
 			r.service(&d, s, i)
 		}
@@ -47,6 +48,28 @@ func Render(p Project, in Input) Desired {
 	})
 
 	return d
+}
+
+// unlookedAt warns of a condition that is honoured in part.
+func unlookedAt(s Service) []Warning {
+	var out []Warning
+	for _, dep := range s.DependsOn {
+		if dep.Condition == "service_completed_successfully" {
+			out = append(out, Warning{
+				File: s.At.File, Line: s.At.Line, Key: "services." + s.Name + ".depends_on." + dep.Service,
+				Text: "the service starts when " + dep.Service + " has ended; its exit code is not looked at",
+			})
+		}
+
+		if dep.Restart {
+			out = append(out, Warning{
+				File: s.At.File, Line: s.At.Line, Key: "services." + s.Name + ".depends_on." + dep.Service,
+				Text: "restart: true is not honoured: the service goes on when " + dep.Service + " is restarted",
+			})
+		}
+	}
+
+	return out
 }
 
 type renderer struct {

@@ -137,7 +137,7 @@ func TestBadInput(t *testing.T) {
 		{"a port that is taken", "services: {app: {image: nginx, ports: [\"22222:80\"]}}\n", "Blocked", "22222"},
 		{"a subnet that is taken", "services: {app: {image: busybox, command: [sleep, inf]}}\nnetworks: {default: {ipam: {config: [{subnet: 10.77.0.0/16}]}}}\n", "Blocked", "10.77"},
 		{"a project that is not ours", "name: theirs\nservices: {app: {image: busybox}}\n", "Conflict", "not ours"},
-		{"a cycle", "services:\n  a: {image: busybox, depends_on: [b]}\n  b: {image: busybox, depends_on: [a]}\n", "Invalid", "cycle"},
+		{"a cycle", "services:\n  a: {image: busybox, depends_on: [b]}\n  b: {image: busybox, depends_on: [a]}\n", "Invalid", "wait for each other"},
 		{"a missing env_file", "services:\n  a:\n    image: busybox\n    env_file: none.env\n", "Invalid", "none.env"},
 		{"an unknown key", "services:\n  a:\n    image: busybox\n    comand: x\n", "Invalid", "command"},
 		{"broken YAML", "services:\n  a: [\n", "Invalid", "bad.yaml:"},
@@ -145,10 +145,10 @@ func TestBadInput(t *testing.T) {
 		{"an entrypoint that does not exist", "services: {app: {image: busybox, entrypoint: [/no/such]}}\n", "Failed", "/no/such"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			run(t, "(busybox nc -ll -p 22222 >/dev/null 2>&1 & echo $! > /run/nc.pid); incus project create theirs >/dev/null 2>&1; incus network create lan0 ipv4.address=10.77.3.1/24 ipv6.address=none >/dev/null 2>&1; true")
+			run(t, "(busybox nc -ll -p 22222 >/dev/null 2>&1 & echo $! > /run/nc.pid); incus project create theirs >/dev/null 2>&1; incus network create taken0 ipv4.address=10.77.3.1/24 ipv6.address=none >/dev/null 2>&1; true")
 			t.Cleanup(func() {
 				ctx := context.WithoutCancel(t.Context())
-				_, _ = try(ctx, "kill $(cat /run/nc.pid); incus project delete theirs; incus network delete lan0")
+				_, _ = try(ctx, "kill $(cat /run/nc.pid); incus project delete theirs; incus network delete taken0")
 			})
 			drop(t, "bad", c.content)
 			condition(t, "bad", c.kind, c.says)
@@ -180,7 +180,12 @@ func TestRebootBringsEverythingBack(t *testing.T) {
 	}
 
 	answers(t, "http://127.0.0.1:8081/")
-	if got := run(t, "incus exec cache-1 --project shop -- redis-cli get answer"); got != "42" {
-		t.Errorf("the answer is %q", got)
-	}
+	eventually(t, "the data to be there", func(ctx context.Context) error {
+		got, gerr := try(ctx, "incus exec cache-1 --project shop -- redis-cli get answer")
+		if gerr == nil && strings.TrimSpace(got) != "42" {
+			gerr = fmt.Errorf("the answer is %q", got)
+		}
+
+		return gerr
+	})
 }
