@@ -33,6 +33,8 @@ type Loop struct {
 	failures  int
 	condition map[string]plan.Condition
 	failed    map[string]time.Time // when an instance's last start failed
+	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
+	notBefore time.Time
 	turn      View
 }
 
@@ -188,6 +190,10 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 
 // take notes what was posted.
 func (l *Loop) take(m mail, now time.Time) {
+	if m.src != nil || m.removed {
+		l.notBefore, l.failures = time.Time{}, 0 // Somebody asks for it: at once.
+	}
+
 	switch {
 	case m.src != nil:
 		l.src = *m.src
@@ -217,6 +223,7 @@ type again int
 const (
 	later   again = iota // at the next resync
 	retry                // something failed that may pass
+	resume               // as before: what failed has its time still to come
 	waiting              // for the grace of a removal
 )
 
@@ -226,15 +233,19 @@ func (l *Loop) delay(a again) time.Duration {
 	case retry:
 		most := min(firstRetry<<min(l.failures, 10), lastRetry)
 		l.failures++
+		next := most/4 + rand.N(most*3/4)
+		l.notBefore = time.Now().Add(next)
 
-		return most/4 + rand.N(most*3/4)
+		return next
+	case resume:
+		return max(time.Until(l.notBefore), 10*time.Millisecond)
 	case waiting:
 		l.failures = 0
 		return max(time.Until(l.removalDue()), 10*time.Millisecond)
 	case later:
 	}
 
-	l.failures = 0
+	l.failures, l.notBefore = 0, time.Time{}
 
 	return Resync - Resync/10 + rand.N(Resync/5)
 }

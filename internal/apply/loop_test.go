@@ -307,6 +307,38 @@ func TestFailedStepStopsOnlyItsDependants(t *testing.T) {
 	})
 }
 
+// TestFailureIsNotRetriedByItsOwnEvents: what fails is tried again with a growing pause, however many events come.
+func TestFailureIsNotRetriedByItsOwnEvents(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.edit(blog("1"))
+		b.server.SetApp("blog", "web-1", incustest.App{StartError: "no such file"})
+		b.edit(blog("2", mode("b")))
+		b.mustBe(apply.Blocked)
+		b.writes()
+		for range 100 {
+			b.server.Emit("blog", "instance-updated", "/1.0/instances/web-1")
+			time.Sleep(3 * time.Second)
+		}
+
+		starts := 0
+		for _, w := range b.writes() {
+			if strings.HasPrefix(w, "PUT /1.0/instances/web-1/state") {
+				starts++
+			}
+		}
+
+		if starts < 2 || starts > 12 {
+			t.Errorf("%d attempts in five minutes", starts)
+		}
+
+		b.mustRun("db-1", "web-2")
+		b.server.SetApp("blog", "web-1", incustest.App{})
+		time.Sleep(10 * time.Minute)
+		b.mustBe(apply.InSync)
+		b.mustRun("db-1", "web-1", "web-2")
+	})
+}
+
 func TestHoldChangesNothing(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.edit(blog("1"))

@@ -112,7 +112,18 @@ func (l *Loop) converge(ctx context.Context, found *findings) again {
 
 		p := l.diff(ctx, have)
 		if p.Empty() {
-			return l.settled(ctx, p, found)
+			return l.settled(p, found)
+		}
+
+		early := time.Now().Before(l.notBefore)
+		if early {
+			// An event is no reason to try again what has just failed; it may be that failure's own.
+			due := p.Without(func(id plan.ID) bool { return l.backoff[id] })
+			if due.Empty() {
+				return l.patient(p, found)
+			}
+
+			p = due
 		}
 
 		if l.unsettled(p, written) {
@@ -195,8 +206,17 @@ func (l *Loop) seen(have plan.Observed) {
 	})
 }
 
+// patient ends a pass in which only what failed before is left to do, and its time has not come.
+func (l *Loop) patient(p plan.Plan, found *findings) again {
+	l.turn.Plan = p
+	l.turn.State = Blocked
+	found.keep(l.condition)
+
+	return resume
+}
+
 // settled ends a pass that found nothing to do.
-func (l *Loop) settled(_ context.Context, p plan.Plan, found *findings) again {
+func (l *Loop) settled(p plan.Plan, found *findings) again {
 	l.turn.Plan = p
 	l.turn.State = InSync
 	temporary := false
@@ -233,7 +253,12 @@ func (l *Loop) settled(_ context.Context, p plan.Plan, found *findings) again {
 // stuck ends a pass in which steps failed: what is left is planned anew with a backoff.
 func (l *Loop) stuck(ctx context.Context, p plan.Plan, failed map[plan.ID]error, found *findings) again {
 	away := false
+	if l.backoff == nil || !time.Now().Before(l.notBefore) {
+		l.backoff = map[plan.ID]bool{}
+	}
+
 	for id, err := range failed {
+		l.backoff[id] = true
 		away = away || l.host.Away != nil && l.host.Away(err)
 		found.add("Failed", id, err.Error())
 	}

@@ -30,11 +30,12 @@ func (c *Client) createInstance(ctx context.Context, project string, op plan.Cre
 			},
 		})
 	})
-	return c.settled(ctx, err, func() bool {
+	err = c.settled(ctx, err, func() bool {
 		i, _, err := c.instance(ctx, project, op.Name)
 		return err == nil && i.Config[plan.KeyOwner] == op.Config[plan.KeyOwner] &&
 			(!op.Start || i.StatusCode == api.Running)
 	})
+	return c.explained(ctx, project, op.Name, err)
 }
 
 func (c *Client) instance(ctx context.Context, project, name string) (i *api.Instance, etag string, err error) {

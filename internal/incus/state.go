@@ -19,7 +19,8 @@ func (c *Client) startInstance(ctx context.Context, project string, op plan.Star
 	if errors.Is(err, errRunning) {
 		return nil
 	}
-	return c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Running) })
+	err = c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Running) })
+	return c.explained(ctx, project, op.Name, err)
 }
 
 // stopInstance asks the app to end, and ends it when it does not. Without the second part a timed-out stop

@@ -237,6 +237,29 @@ func TestPlanNewStack(t *testing.T) {
 	}
 }
 
+// TestPlanWithout leaves out an object and what waits for it, and nothing else.
+func TestPlanWithout(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	whole, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got := whole.Without(func(id plan.ID) bool { return id.Name == "db-1" })
+	want := `stack blog: 6 steps
+[1] create project/blog: new stack blog
+[2] create network/blog-default: new network default 10.201.0.1/24
+[3 after 1] create volume/default/vol-data: new volume data
+[4 after 1] pull image/docker.io/library/postgres:16: not on this host
+[5 after 1] pull image/docker.io/library/nginx:1.27: not on this host
+[6 after 1,2,5] create instance/web-1: new instance of service web
+`
+	diff := cmp.Diff(want, got.String())
+	if diff != "" {
+		t.Fatalf("(-want +got)\n%s", diff)
+	}
+}
+
 // TestDependencyConditions: a service starts when what it depends on is what it asks for, and not before.
 func TestDependencyConditions(t *testing.T) {
 	on := func(condition string, check bool) plan.Project {

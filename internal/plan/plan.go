@@ -54,6 +54,33 @@ type Plan struct {
 // Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool { return len(p.Steps) == 0 }
 
+// Without returns the plan without the steps on some objects and all that wait for them, numbered anew.
+func (p Plan) Without(on func(ID) bool) Plan {
+	number := map[int]int{} // old → new; absent: left out
+	var kept []Step
+	for _, s := range p.Steps {
+		out := on(s.On)
+		after := make([]int, 0, len(s.After))
+		for _, n := range s.After {
+			_, ok := number[n]
+			out = out || !ok
+			after = append(after, number[n])
+		}
+
+		if out {
+			continue
+		}
+
+		number[s.N] = len(kept) + 1
+		s.N, s.After = len(kept)+1, after
+		kept = append(kept, s)
+	}
+
+	p.Steps = kept
+
+	return p
+}
+
 // String prints the plan, one line a step. The text is stable: tests, logs and "ic-agent plan" show it.
 func (p Plan) String() string {
 	var b strings.Builder

@@ -1,0 +1,20 @@
+package incus
+
+import "testing"
+
+func TestReasonOfAFailedStart(t *testing.T) {
+	const log = `lxc bad_app-1 20261122015611.504 NOTICE   start - ../src/lxc/start.c:start:2206 - Exec'ing "/no/such"
+lxc bad_app-1 20261122015611.504 ERROR    start - ../src/lxc/start.c:start:2209 - No such file or directory - Failed to exec "/no/such"
+lxc bad_app-1 20261122015611.504 ERROR    sync - ../src/lxc/sync.c:sync_wait:34 - An error occurred in another process (expected sequence number 7)
+`
+	for text, want := range map[string]string{
+		log: `No such file or directory - Failed to exec "/no/such"`,
+		"":  "",
+		"lxc a 1 INFO  utils - ../src/lxc/utils.c:x:1 - Executing script": "",
+	} {
+		got := reasonIn(text)
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
