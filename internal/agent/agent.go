@@ -17,8 +17,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/incus-compose/ic-agent/internal/api"
@@ -72,6 +74,7 @@ type Agent struct {
 	stacks *stacks
 	ports  *ports
 	local  publish.Forwarder
+	zone   atomic.Pointer[dns.Zone] // what the DNS server answers from; nil before the first
 	known  []string
 
 	publish chan struct{} // holds one token when a view has changed
@@ -255,7 +258,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	a.stacks.ctx = ctx
 	ready := make(chan struct{})
-	group.Go(func() error { return api.NewServer(a, a.log).Serve(ctx, listener) })
+	server := api.NewServer(a, a.log)
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(a.dns)
+	server.Metrics(metrics)
+	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return a.dns.Run(ctx) })
 	group.Go(func() error { return a.follow(ctx) })
 	group.Go(func() error { return a.probe(ctx) })
@@ -309,6 +316,7 @@ func (a *Agent) snapshot(ctx context.Context, s watch.Snapshot, first bool) {
 // follow rebuilds the zone when a view has changed.
 func (a *Agent) follow(ctx context.Context) error {
 	serial := uint32(time.Now().Unix())
+	zone := dns.Build(a.conf.Settings.domain(), serial, nil, nil)
 	for {
 		views, _ := a.stacks.views()
 		subnets, err := a.db.Subnets()
@@ -318,7 +326,9 @@ func (a *Agent) follow(ctx context.Context) error {
 
 		nets, recs := names(views, subnets)
 		serial++
-		a.dns.Publish(dns.Build(a.conf.Settings.domain(), serial, nets, recs))
+		zone = zone.Next(serial, nets, recs)
+		a.zone.Store(zone)
+		a.dns.Publish(zone)
 		a.dns.Listen(ctx, a.addresses(nets))
 		a.local.Set(ctx, forwards(views))
 		var again <-chan time.Time

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/api"
 	"github.com/incus-compose/ic-agent/internal/apply"
@@ -148,6 +149,16 @@ func (a *Agent) ConfirmRemoval(ctx context.Context, stacks []string) ([]string, 
 	}
 
 	return removed, nil
+}
+
+// DNS answers the API: what is answered to whom, and why.
+func (a *Agent) DNS(_ context.Context, name, from string) (api.DNSReply, error) {
+	e, err := a.zone.Load().Explain(name, from, time.Now())
+	if err != nil {
+		return api.DNSReply{}, &api.Error{Kind: api.NotFound, Text: err.Error(), Hint: "\"ic-agent status STACK\" lists the instances"}
+	}
+
+	return api.DNSReply{Text: e.String(), Verdict: e.Verdict, Answers: e.Answers}, nil
 }
 
 func stackOf(v *apply.View) api.Stack {

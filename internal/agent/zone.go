@@ -3,6 +3,7 @@ package agent
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/apply"
 	"github.com/incus-compose/ic-agent/internal/dns"
@@ -74,7 +75,10 @@ func records(v *apply.View, s plan.Service) []dns.Record {
 	out := []dns.Record{declared}
 	for i := 1; i <= s.Replicas; i++ {
 		name := plan.InstanceName(s, i)
-		r := dns.Record{Project: v.Project.Incus, Service: s.Name, Instance: name, Up: up(v, name), Unready: unready(v, name)}
+		r := dns.Record{Project: v.Project.Incus, Service: s.Name, Instance: name, Up: up(v, name), Unready: unready(v, name), Ports: offers(s)}
+		r.Draining = v.Observed.Instances[name].Status == apply.Stopping
+		r.Up = r.Up || r.Draining
+		r.Reason, r.Since = why(v, name)
 		for _, extra := range []string{s.ContainerName, s.Hostname} {
 			if extra != "" && extra != name && !slices.Contains(r.Names, extra) {
 				r.Names = append(r.Names, extra)
@@ -91,6 +95,39 @@ func records(v *apply.View, s plan.Service) []dns.Record {
 	}
 
 	return out
+}
+
+// offers are the ports a service publishes, as they are inside.
+func offers(s plan.Service) []dns.Port {
+	var out []dns.Port
+	for _, p := range s.Ports {
+		port := dns.Port{Number: p.Target, Protocol: p.Protocol}
+		if !slices.Contains(out, port) {
+			out = append(out, port)
+		}
+	}
+
+	return out
+}
+
+// why says what is to be known of an instance that does not run, or since when one does.
+func why(v *apply.View, name string) (reason string, since time.Time) {
+	have := v.Observed.Instances[name]
+	stop, stopped := v.Ledger.Stops[name]
+	switch {
+	case have.Status == plan.Running:
+		return "", have.LastUsed
+	case stopped:
+		return "stopped by " + stop.By, stop.At
+	}
+
+	for _, c := range v.Ledger.Conditions {
+		if c.Object == "instance/"+name {
+			return c.Text, c.Since
+		}
+	}
+
+	return "", time.Time{}
 }
 
 // up is what Incus says, and until it has been asked, what was so when the agent last ran.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -438,5 +439,26 @@ func TestServeEndsWithItsContextAndRemovesTheSocket(t *testing.T) {
 	_, err = os.Stat(path)
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Error("the socket is there still:", err)
+	}
+}
+
+// DNS explains one name.
+func (fake) DNS(_ context.Context, name, from string) (DNSReply, error) {
+	if name == "nobody" {
+		return DNSReply{}, &Error{NotFound, "no such instance", "look"}
+	}
+	return DNSReply{Text: name + " as " + from + " sees it", Verdict: "NOERROR", Answers: []string{"A 10.0.0.2"}}, nil
+}
+
+func TestDNSIsAskedByNameAndAsker(t *testing.T) {
+	s := NewServer(fake{}, slog.New(slog.DiscardHandler))
+	v, err := s.dns(httptest.NewRequest(http.MethodGet, "/v1/dns?name=web&from=shop/db-1", nil))
+	if err != nil || v.(DNSReply).Text != "web as shop/db-1 sees it" {
+		t.Errorf("%v, %v", v, err)
+	}
+
+	_, err = s.dns(httptest.NewRequest(http.MethodGet, "/v1/dns", nil))
+	if err == nil {
+		t.Error("a question without a name is answered")
 	}
 }

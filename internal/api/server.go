@@ -32,6 +32,9 @@ type Backend interface {
 	// ConfirmRemoval lets stacks go that were held because too many vanished at once; none means all. It
 	// returns those that went.
 	ConfirmRemoval(ctx context.Context, stacks []string) ([]string, error)
+	// DNS explains what an instance ("web-1", "shop/web-1"), an address, or, with an empty from, the host is
+	// answered when it asks for a name.
+	DNS(ctx context.Context, name, from string) (DNSReply, error)
 }
 
 // Server serves the API.
@@ -64,6 +67,7 @@ func newServer(b Backend, log *slog.Logger, lim limits) *Server {
 	s := &Server{backend: b, log: log, mux: http.NewServeMux(), limits: lim}
 	s.mux.HandleFunc("GET /v1/status", s.answer(s.limits.quick, s.status))
 	s.mux.HandleFunc("GET /v1/plan", s.answer(s.limits.slow, s.plan))
+	s.mux.HandleFunc("GET /v1/dns", s.answer(s.limits.quick, s.dns))
 	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
 	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -19,8 +19,10 @@ var errSkipped = errors.New("not tried: a step it waits for failed")
 // outcome is how a step ended.
 type outcome struct {
 	step plan.Step
-	err  error
-	took time.Duration
+	// begun says that the step has not ended: it is a stop about to be asked for.
+	begun bool
+	err   error
+	took  time.Duration
 }
 
 // execute runs a plan: a step runs when its prerequisites have succeeded; a failed one stops only what waits for
@@ -51,6 +53,11 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 			mu.Unlock()
 
 			if o.err == nil {
+				_, stop := s.Op.(plan.StopInstance)
+				if stop {
+					results <- outcome{step: s, begun: true} // its names are withdrawn before its signal
+				}
+
 				o = l.do(ctx, s)
 			}
 
@@ -63,8 +70,15 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 	}
 
 	failed := map[plan.ID]error{}
-	for range p.Steps {
-		l.record(<-results, failed)
+	for ended := 0; ended < len(p.Steps); {
+		o := <-results
+		if o.begun {
+			l.show(o.step.On.Name, Stopping)
+			continue
+		}
+
+		ended++
+		l.record(o, failed)
 	}
 
 	l.save()
@@ -169,15 +183,6 @@ func (l *Loop) reflect(op plan.Op) {
 		return
 	}
 
-	instances := maps.Clone(l.turn.Observed.Instances)
-	if instances == nil {
-		instances = map[string]plan.ObservedInstance{}
-	}
-
-	inst := instances[name]
-	inst.Status = status
-	instances[name] = inst
-	l.turn.Observed.Instances = instances
 	if status == plan.Running {
 		delete(l.failed, name)
 		for _, w := range l.turn.Desired.Instances {
@@ -187,5 +192,19 @@ func (l *Loop) reflect(op plan.Op) {
 		}
 	}
 
+	l.show(name, status)
+}
+
+// show publishes an instance's new status.
+func (l *Loop) show(name string, status plan.Status) {
+	instances := maps.Clone(l.turn.Observed.Instances)
+	if instances == nil {
+		instances = map[string]plan.ObservedInstance{}
+	}
+
+	inst := instances[name]
+	inst.Status = status
+	instances[name] = inst
+	l.turn.Observed.Instances = instances
 	l.publish()
 }

@@ -21,6 +21,10 @@ const (
 	Invalid  State = "invalid"
 )
 
+// Stopping is the status a View shows of an instance that is being stopped by the loop: it still runs, and nobody
+// should be sent to it any more.
+const Stopping plan.Status = "Stopping"
+
 // View is what a loop lets others see: an immutable snapshot.
 type View struct {
 	Stack string

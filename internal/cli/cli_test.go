@@ -219,3 +219,8 @@ func TestNoColoursButOnATerminal(t *testing.T) {
 		t.Error("coloured")
 	}
 }
+
+// DNS explains one name.
+func (backend) DNS(_ context.Context, name, from string) (api.DNSReply, error) {
+	return api.DNSReply{Text: name + " asked by " + from, Verdict: "NOERROR"}, nil
+}
