@@ -17,6 +17,9 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || stat -c %Y go.mod)
 export VERSION GOARCH
 
+# The lab of the scenarios is this tree's own: another checkout's run does not take it away.
+export IC_E2E_LAB ?= e2e-$(shell printf %s '$(CURDIR)' | sha256sum | cut -c1-6)
+
 LINTER := go tool -modfile=tools/go.mod golangci-lint
 
 ##@ Build
