@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -262,6 +263,8 @@ func (l *Loop) grace() time.Duration {
 func (l *Loop) publish() {
 	v := l.turn
 	v.Ledger = l.led
+	// What the loop goes on writing to is not shown.
+	v.Ledger.Started, v.Ledger.Stops, v.Ledger.Intents = maps.Clone(l.led.Started), maps.Clone(l.led.Stops), nil
 	l.view.Store(&v)
 	if l.host.Publish != nil {
 		l.host.Publish()

@@ -207,13 +207,19 @@ func (l *Loop) images(ctx context.Context, p plan.Project) (map[string]plan.Imag
 
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
-	for key, ask := range l.asked(p) {
+	asked := l.asked(p)
+	maps.DeleteFunc(asked, func(key string, a ask) bool {
 		old, ok := l.led.Images[key]
-		if ok && !l.stale(ask, old) {
+		settled := ok && !l.stale(a, old)
+		if settled {
 			known[key] = old
-			continue
 		}
 
+		return settled
+	})
+
+	for key, ask := range asked {
+		old, ok := l.led.Images[key]
 		group.Go(func() error {
 			img, err := l.host.Images.Resolve(gctx, ask.ref, ask.names)
 			mu.Lock()
