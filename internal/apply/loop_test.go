@@ -339,6 +339,23 @@ func TestFailureIsNotRetriedByItsOwnEvents(t *testing.T) {
 	})
 }
 
+// TestProjectRenamedInPlace is refused: what runs would be left behind without anybody who looks after it.
+func TestProjectRenamedInPlace(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.edit(blog("1"))
+		b.writes()
+		b.edit(blog("2", func(p *plan.Project) { p.Name, p.Incus = "journal", "journal" }))
+		b.mustBe(apply.Invalid)
+		b.mustRun("db-1", "web-1", "web-2")
+		if w := b.writes(); len(w) > 0 {
+			t.Errorf("writes: %v", w)
+		}
+
+		b.edit(blog("1"))
+		b.mustBe(apply.InSync)
+	})
+}
+
 func TestHoldChangesNothing(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.edit(blog("1"))

@@ -73,10 +73,19 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 		return
 	}
 
-	l.loaded = src.Hash
 	if l.host.Refer != nil {
 		l.host.Refer(l.stack, p.Files)
 	}
+
+	old := l.led.Project
+	if old != nil && old.Incus != p.Incus {
+		found.add("Invalid", plan.ID{}, "the project's name changed from "+old.Name+" to "+p.Name+
+			", which would leave what runs as "+old.Name+" behind: put \"name: "+old.Name+"\" at the top, or take the file away until "+
+			old.Name+" has stopped and give it another file name then")
+		return
+	}
+
+	l.loaded = src.Hash
 
 	if l.led.Project == nil || l.led.Project.Hash != p.Hash {
 		l.led.Generation++

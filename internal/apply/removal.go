@@ -44,6 +44,10 @@ func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) agai
 
 	l.turn.State = Parked
 	l.turn.Plan = plan.Plan{Stack: l.stack}
+	if l.host.Ports != nil {
+		l.host.Ports(ctx, l.stack, nil, nil) // what is stopped publishes nothing
+	}
+
 	if expired {
 		l.forget()
 		return later
