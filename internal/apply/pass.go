@@ -12,7 +12,14 @@ import (
 // pass looks at both sides once and does what is missing.
 func (l *Loop) pass(ctx context.Context, now time.Time) again {
 	found := &findings{now: now}
-	defer func() { l.conclude(found) }()
+	defer func() {
+		if ctx.Err() != nil {
+			found.list = nil // Broken off: nothing was learned.
+			found.keep(l.condition)
+		}
+
+		l.conclude(found)
+	}()
 
 	if !l.led.RemovedAt.IsZero() {
 		return l.removal(ctx, now, found)
