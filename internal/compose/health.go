@@ -15,13 +15,19 @@ const healthKey = "user.healthcheck."
 // healthcheck writes the keys lxc/incus-compose writes, in its formats. A disabled check writes none.
 func (s *service) healthcheck() {
 	h := s.in.HealthCheck
-	if h == nil || h.Disable {
+	if h == nil {
+		return
+	}
+
+	if h.Disable {
+		s.out.NoHealthcheck = true
 		return
 	}
 
 	if len(h.Test) > 0 {
 		switch h.Test[0] {
 		case "NONE":
+			s.out.NoHealthcheck = true
 			return
 		case "CMD", "CMD-SHELL":
 		default:

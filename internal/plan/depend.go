@@ -43,7 +43,7 @@ func (d *differ) unmet(need Dependency, other DesiredInstance) (reason string, c
 	switch need.Condition {
 	case "service_healthy":
 		switch {
-		case other.Config["user.healthcheck.enabled"] != "true":
+		case other.Config[keyHealthTest] == "" && other.Config[keyHealthEnabled] != "true":
 			return fmt.Sprintf("it waits for %s to be healthy, and that has no healthcheck: add one, or depend on service_started", other.Name), false
 		case planned || have.Status != Running || have.Config[KeyHealthStatus] != "healthy":
 			return fmt.Sprintf("it waits for %s to be healthy, which is %s", other.Name, healthWord(have)), true
@@ -51,6 +51,11 @@ func (d *differ) unmet(need Dependency, other DesiredInstance) (reason string, c
 	case "service_completed_successfully":
 		if planned || have.Status != Stopped || d.led.Started[other.Name] != other.Config[KeyBoot] {
 			return fmt.Sprintf("it waits for %s to have done its work", other.Name), true
+		}
+
+		code, known := exitCode(have)
+		if known && code != 0 {
+			return fmt.Sprintf("it needs %s to end with 0, and that ended with %d: mend it, then \"incus start %s --project %s\"", other.Name, code, other.Name, d.want.Incus), false
 		}
 	}
 

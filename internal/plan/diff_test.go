@@ -291,6 +291,15 @@ func TestDependencyConditions(t *testing.T) {
 			after:  "blocked instance/web-1: it waits for db-1 to be healthy, and that has no healthcheck: add one, or depend on service_started",
 		},
 		{
+			name: "completed in vain", condition: "service_completed_successfully",
+			then: func(w *world) {
+				_ = w.power("db-1", plan.Stopped)
+				w.Instances["db-1"].Config[plan.KeyHealthDetail] = `{"exit":3}`
+			},
+			before: "waiting instance/web-1: it waits for db-1 to have done its work",
+			after:  "blocked instance/web-1: it needs db-1 to end with 0, and that ended with 3",
+		},
+		{
 			name: "completed", condition: "service_completed_successfully",
 			then:   func(w *world) { _ = w.power("db-1", plan.Stopped) },
 			before: "waiting instance/web-1: it waits for db-1 to have done its work",
@@ -312,6 +321,35 @@ func TestDependencyConditions(t *testing.T) {
 				}
 
 				c.then(w)
+			}
+		})
+	}
+}
+
+// TestImageHealthcheckIsInherited unless the file has one, or refuses it.
+func TestImageHealthcheckIsInherited(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		edit       func(*plan.Service)
+		test, wait string
+	}{
+		{"as it is", func(*plan.Service) {}, `["CMD","ping"]`, "5s"},
+		{"with another interval", func(s *plan.Service) { s.Config = map[string]string{"user.healthcheck.interval": "9s"} }, `["CMD","ping"]`, "9s"},
+		{"with a test of its own", func(s *plan.Service) { s.Config = map[string]string{"user.healthcheck.test": `["CMD","own"]`} }, `["CMD","own"]`, ""},
+		{"refused", func(s *plan.Service) { s.NoHealthcheck = true }, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, led := newWorld(), newLedger()
+			p := blog()
+			c.edit(&p.Services[1])
+			in := input(p, w.Observed, led)
+			img := in.Images["nginx:1.27"]
+			img.Healthcheck = &plan.Healthcheck{Test: []string{"CMD", "ping"}, Interval: 5 * time.Second}
+			in.Images["nginx:1.27"] = img
+			for _, d := range plan.Render(p, in).Instances {
+				if d.Name == "web-1" && (d.Config["user.healthcheck.test"] != c.test || d.Config["user.healthcheck.interval"] != c.wait) {
+					t.Errorf("test %q every %q", d.Config["user.healthcheck.test"], d.Config["user.healthcheck.interval"])
+				}
 			}
 		})
 	}

@@ -135,6 +135,8 @@ type Service struct {
 	// Restart is the compose restart policy: "", "no", "always", "unless-stopped", "on-failure",
 	// "on-failure:N". Empty means that the file says nothing.
 	Restart string
+	// NoHealthcheck keeps the image's HEALTHCHECK from being inherited (healthcheck.disable, or test NONE).
+	NoHealthcheck bool
 	// Config holds further Incus instance keys the translation produced (limits.*, user.label.*,
 	// user.healthcheck.*, linux.sysctl.*), before x-incus.
 	Config map[string]string

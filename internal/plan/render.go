@@ -57,7 +57,7 @@ func unlookedAt(s Service) []Warning {
 		if dep.Condition == "service_completed_successfully" {
 			out = append(out, Warning{
 				File: s.At.File, Line: s.At.Line, Key: "services." + s.Name + ".depends_on." + dep.Service,
-				Text: "the service starts when " + dep.Service + " has ended; its exit code is not looked at",
+				Text: "the service starts when " + dep.Service + " has ended; its exit code is looked at only where ic-healthd watches it (a healthcheck, or restart: on-failure)",
 			})
 		}
 

@@ -115,6 +115,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 	}
 
 	maps.Copy(c, s.Config)
+	inheritHealth(c, s, d.Image)
 
 	return c, nil
 }
