@@ -363,6 +363,10 @@ func TestHoldChangesNothing(t *testing.T) {
 		b.files.Store("2", p)
 		b.see(apply.Source{Stack: "blog", Files: []string{"x"}, Hash: "2", Hold: true})
 		b.mustBe(apply.Held)
+		if b.loop.View().Plan.Empty() {
+			t.Error("what is held back is not shown")
+		}
+
 		if w := b.writes(); len(w) > 0 {
 			t.Errorf("writes: %v", w)
 		}

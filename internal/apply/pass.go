@@ -34,13 +34,13 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 
 	if l.src.Hold {
 		l.turn.State = Held
-		return l.look(ctx, found)
+		return l.look(ctx, found, true)
 	}
 
 	if l.src.Stack == "" {
 		// Nothing is made from memory: until the files are seen, or are certainly gone, what runs runs on.
 		l.turn.State = Waiting
-		return l.look(ctx, found)
+		return l.look(ctx, found, false)
 	}
 
 	if l.host.Claim != nil {
@@ -103,8 +103,8 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 	l.turn.Project = &p
 }
 
-// look only observes.
-func (l *Loop) look(ctx context.Context, found *findings) again {
+// look only observes; with planned, the view shows what would be done.
+func (l *Loop) look(ctx context.Context, found *findings, planned bool) again {
 	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
 	if err != nil {
 		return l.away(err, found)
@@ -113,6 +113,9 @@ func (l *Loop) look(ctx context.Context, found *findings) again {
 	l.seen(have)
 	l.turn.Observed = have
 	l.turn.Plan = plan.Plan{Stack: l.stack}
+	if planned {
+		l.turn.Plan = l.diff(ctx, have)
+	}
 
 	return later
 }
