@@ -226,7 +226,7 @@ func (r *Runner) stopIt(e *entry, a StopIt) {
 		err := r.opt.Hands.Stop(ctx, e.id, grace)
 		return func(time.Time) {
 			if err != nil {
-				r.log.Error("an unhealthy instance could not be stopped", "project", e.id.Project, "instance", e.id.Name, "err", err)
+				r.log.ErrorContext(ctx, "an unhealthy instance could not be stopped", "project", e.id.Project, "instance", e.id.Name, "err", err)
 			}
 		}
 	})

@@ -97,7 +97,7 @@ func (r *Runner) readOne(e *entry, now time.Time) {
 func (r *Runner) exitOf(ctx context.Context, id ID) Exit {
 	exit, err := r.opt.Instances.Exit(ctx, id)
 	if err != nil {
-		r.log.Debug("the exit code cannot be read", "project", id.Project, "instance", id.Name, "err", err)
+		r.log.DebugContext(ctx, "the exit code cannot be read", "project", id.Project, "instance", id.Name, "err", err)
 		return Exit{}
 	}
 

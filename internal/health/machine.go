@@ -310,7 +310,7 @@ func (m *Machine) interval(now time.Time) time.Duration {
 
 func (m *Machine) tick(now time.Time) {
 	if !m.restarting && !m.restartDue.IsZero() && !now.Before(m.restartDue) {
-		m.restart(now)
+		m.restart()
 		return
 	}
 

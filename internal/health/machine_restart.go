@@ -146,7 +146,7 @@ func (m *Machine) schedule(reason string, now time.Time) {
 }
 
 // restart carries out the restart that is due.
-func (m *Machine) restart(now time.Time) {
+func (m *Machine) restart() {
 	kind := "ended"
 	if m.healing {
 		kind = "unhealthy"

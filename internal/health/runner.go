@@ -40,7 +40,7 @@ type Hint struct {
 // Incus that cannot be asked.
 var (
 	ErrGone = errors.New("the instance does not exist")
-	ErrAway = errors.New("Incus is away")
+	ErrAway = errors.New("the Incus server is away")
 )
 
 // Instances is what there is.

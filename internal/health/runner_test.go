@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -88,9 +89,7 @@ func takes(d time.Duration) func(context.Context, Instance) Result {
 func (f *fleet) add(project string, n int, config map[string]string) {
 	for i := range n {
 		c := map[string]string{KeyStatus: "healthy"}
-		for k, v := range config {
-			c[k] = v
-		}
+		maps.Copy(c, config)
 		f.list = append(f.list, Instance{
 			ID: ID{project, fmt.Sprintf("i%d", i)}, State: StateRunning, Started: time.Now().Add(-time.Hour), Config: c,
 		})

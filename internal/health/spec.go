@@ -150,9 +150,12 @@ func (s Spec) Config() map[string]string {
 		key        string
 		value, def time.Duration
 	}{
-		{KeyInterval, s.Interval, DefaultInterval}, {KeyTimeout, s.Timeout, DefaultTimeout}, {KeyStartPeriod, s.StartPeriod, 0},
+		{KeyInterval, s.Interval, DefaultInterval},
+		{KeyTimeout, s.Timeout, DefaultTimeout},
+		{KeyStartPeriod, s.StartPeriod, 0},
 		{KeyStartInterval, s.StartInterval, DefaultStartInterval},
-		{KeyRestartDelay, s.Restart.Delay, 0}, {KeyRestartWindow, s.Restart.Window, 0},
+		{KeyRestartDelay, s.Restart.Delay, 0},
+		{KeyRestartWindow, s.Restart.Window, 0},
 	} {
 		if d.value != d.def {
 			c[d.key] = d.value.String()

@@ -42,7 +42,7 @@ func Run(ctx context.Context, conf Config) error {
 
 	kept := store{conf.Dir}
 	unlock, err := kept.lock(ctx, func() {
-		conf.Log.Warn("another ic-healthd has the lock: standing by", "dir", conf.Dir)
+		conf.Log.WarnContext(ctx, "another ic-healthd has the lock: standing by", "dir", conf.Dir)
 		conf.Notify("READY=1\nSTATUS=standing by: another ic-healthd works")
 	})
 	if ctx.Err() != nil {
@@ -56,7 +56,7 @@ func Run(ctx context.Context, conf Config) error {
 	defer unlock()
 	saved, err := kept.load()
 	if err != nil {
-		conf.Log.Error("beginning without what was known", "err", err)
+		conf.Log.ErrorContext(ctx, "beginning without what was known", "err", err)
 	}
 
 	l, err := listen(conf.Listen)
@@ -75,7 +75,7 @@ func Run(ctx context.Context, conf Config) error {
 	parts.Go(func() {
 		err := serve(ctx, l, r)
 		if err != nil {
-			conf.Log.Error("the status socket does not work any more", "err", err)
+			conf.Log.ErrorContext(ctx, "the status socket does not work any more", "err", err)
 		}
 	})
 	parts.Go(func() { tell(ctx, conf, r) })
@@ -111,7 +111,7 @@ func tell(ctx context.Context, conf Config, r *health.Runner) {
 			conf.Notify("STOPPING=1\nSTATUS=stopping; instances keep running")
 			return
 		case <-conf.Reload:
-			conf.Log.Info("reading everything again")
+			conf.Log.InfoContext(ctx, "reading everything again")
 			conf.Notify("RELOADING=1\n" + strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
 			r.Resync(ctx)
 			conf.Notify("READY=1")

@@ -112,7 +112,7 @@ func runVerb(ctx context.Context, o options, errs io.Writer, reload <-chan os.Si
 
 		return a
 	}}))
-	log.Info("ic-healthd", "version", Version, "pid", os.Getpid())
+	log.InfoContext(ctx, "ic-healthd", "version", Version, "pid", os.Getpid())
 	err = Run(ctx, Config{Socket: o.incus, Dir: o.state, Listen: o.listen, Log: log, Reload: reload, Watchdog: WatchdogTime()})
 	if err != nil {
 		return failed(errs, exitFailed, err)

@@ -128,7 +128,7 @@ func (c *Client) exec(ctx context.Context, project, name string, cmd Command) (E
 func codeOf(op api.Operation) (int, error) {
 	code, ok := op.Metadata["return"].(float64)
 	if !ok || code < 0 {
-		return 0, kinded{fmt.Errorf("Incus tells no exit code: %s", op.Err), []error{ErrUnavailable}}
+		return 0, kinded{fmt.Errorf("no exit code from Incus: %s", op.Err), []error{ErrUnavailable}}
 	}
 	return int(code), nil
 }
@@ -158,7 +158,7 @@ type session struct{ conns map[string]*websocket.Conn }
 func (c *Client) execDial(ctx context.Context, op api.Operation) (*session, error) {
 	fds, ok := op.Metadata["fds"].(map[string]any)
 	if !ok {
-		return nil, kinded{errors.New("Incus names no connections for the command"), []error{ErrUnavailable}}
+		return nil, kinded{errors.New("no connections for the command from Incus"), []error{ErrUnavailable}}
 	}
 	s := &session{conns: map[string]*websocket.Conn{}}
 	dialer := websocket.Dialer{

@@ -39,7 +39,7 @@ func (f *Forwarder) serveTCP(ctx context.Context, l *listener) {
 // carryTCP copies both ways until both ends have said all. The end of one direction is passed on as such, because
 // half-closed connections are how some protocols say "that was my question".
 func carryTCP(ctx context.Context, near *net.TCPConn, to netip.AddrPort) {
-	defer near.Close() //nolint:errcheck // nothing is left to say
+	defer near.Close()
 
 	d := net.Dialer{Timeout: dialTime}
 	c, err := d.DialContext(ctx, "tcp4", to.String())
@@ -49,7 +49,7 @@ func carryTCP(ctx context.Context, near *net.TCPConn, to netip.AddrPort) {
 	}
 
 	far := c.(*net.TCPConn)
-	defer far.Close() //nolint:errcheck // nothing is left to say
+	defer far.Close()
 
 	stop := context.AfterFunc(ctx, func() {
 		_ = near.SetDeadline(time.Unix(1, 0))
@@ -132,7 +132,7 @@ func (f *Forwarder) client(ctx context.Context, l *listener, from netip.AddrPort
 	f.busy.Go(func() {
 		defer f.leave()
 		defer forget()
-		defer far.Close() //nolint:errcheck // nothing is left to say
+		defer far.Close()
 
 		buf := make([]byte, 65535)
 		for {

@@ -233,7 +233,7 @@ func TestContainerResolvesAnother(t *testing.T) {
 	drop(t, "shop", strings.Replace(shop, "    restart: always", "    restart: always\n    networks: {default: {aliases: [kv]}}", 1))
 	found := running(t, "shop", "web-1", "cache-1")
 	settled(t, "shop")
-	want := strings.Split(found["cache-1"].Devices["eth0"]["ipv4.address"], "/")[0]
+	want, _, _ := strings.Cut(found["cache-1"].Devices["eth0"]["ipv4.address"], "/")
 	for _, name := range []string{"cache", "cache-1", "kv", "cache.shop.incus", "cache-1.shop.incus", "CACHE.shop.incus"} {
 		out := run(t, "incus exec web-1 --project shop -- getent hosts "+name+" || incus exec web-1 --project shop -- nslookup "+name)
 		if !strings.Contains(out, want) {

@@ -75,9 +75,9 @@ func (s *Server) postExec(r *http.Request) reply {
 		case err != nil:
 			return err
 		case code == 126:
-			return errors.New("Command not executable")
+			return errors.New("Command not executable") //nolint:staticcheck // Incus's words
 		case code == 127:
-			return errors.New("Command not found")
+			return errors.New("Command not found") //nolint:staticcheck // Incus's words
 		}
 		return nil
 	})
@@ -110,7 +110,7 @@ func (s *Server) execute(op *operation, e *execution, program Program, req api.I
 	select {
 	case <-e.ready:
 	case <-t.C:
-		return -1, errors.New("Timed out waiting for websockets to connect")
+		return -1, errors.New("Timed out waiting for websockets to connect") //nolint:staticcheck // Incus's words
 	case <-op.life:
 		return -1, errLife
 	}
@@ -122,7 +122,8 @@ func (s *Server) execute(op *operation, e *execution, program Program, req api.I
 			_ = c.Close()
 		}
 	}()
-	ctx, kill := context.WithCancel(context.Background())
+	// Nobody's context: an operation outlives the request that began it.
+	ctx, kill := context.WithCancel(context.Background()) //nolint:forbidigo // see above
 	defer kill()
 	var hearing sync.WaitGroup
 	hearing.Go(func() { s.obey(conns["control"], kill) })
