@@ -166,7 +166,7 @@ func problem(p compose.Problem) string {
 // shown is a path as a user here would write it: relative below the working directory, else absolute.
 func shown(path string) string {
 	wd, err := os.Getwd()
-	if err != nil || path == "" {
+	if err != nil || path == "" || wd == "/" {
 		return path
 	}
 	rel, err := filepath.Rel(wd, path)
