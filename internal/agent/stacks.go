@@ -56,15 +56,26 @@ func (s *stacks) take(snap watch.Snapshot, known []string) {
 	}
 
 	for _, name := range snap.Removed {
-		s.loop(name).Gone()
+		s.gone(name)
 	}
+}
 
-	if len(snap.Removed) > 0 {
-		// A name may have become free for a stack that waits for it.
+// gone tells a stack's loop that its file is gone, and then the others: its project's name may be what one of them
+// waits for.
+func (s *stacks) gone(name string) {
+	done := make(chan struct{})
+	s.loop(name).Gone(done)
+	s.wg.Go(func() {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-done:
+		}
+
 		for _, l := range s.all() {
 			l.Dirty()
 		}
-	}
+	})
 }
 
 // change tells a stack's loop its files; done is closed when the loop has acted on them.
@@ -152,7 +163,7 @@ func (s *stacks) claim(stack, project string) (string, bool) {
 		s.claims[project] = stack
 	}
 
-	takeover := free && holder != "" && holder != stack && r != nil && s.gone(r)
+	takeover := free && holder != "" && holder != stack && r != nil && onItsWayOut(r)
 	if takeover {
 		delete(s.loops, holder)
 	}
@@ -167,7 +178,7 @@ func (s *stacks) claim(stack, project string) (string, bool) {
 	return holder, free
 }
 
-func (s *stacks) gone(r *running) bool {
+func onItsWayOut(r *running) bool {
 	state := r.loop.View().State
 
 	return state == apply.Removed || state == apply.Parked

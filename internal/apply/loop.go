@@ -80,9 +80,15 @@ func (l *Loop) Changed(src Source, done chan<- struct{}) {
 	})
 }
 
-// Gone tells the loop that its file has been removed, for certain.
-func (l *Loop) Gone() {
-	l.post(func(m *mail) { m.src, m.removed, m.back, m.dirty = nil, true, false, true })
+// Gone tells the loop that its file has been removed, for certain; done, when not nil, is closed after the pass that
+// has seen it.
+func (l *Loop) Gone(done chan<- struct{}) {
+	l.post(func(m *mail) {
+		m.src, m.removed, m.back, m.dirty = nil, true, false, true
+		if done != nil {
+			m.waiters = append(m.waiters, done)
+		}
+	})
 }
 
 // Dirty asks for a look.

@@ -203,7 +203,7 @@ func TestRemovedStackStopsAfterItsGraceAndComesBack(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.edit(blog("1"))
 		before, _ := b.server.Instance("blog", "db-1")
-		b.loop.Gone()
+		b.loop.Gone(nil)
 		time.Sleep(59 * time.Second)
 		b.mustBe(apply.Removed)
 		b.mustRun("db-1", "web-1", "web-2")
@@ -223,7 +223,7 @@ func TestRemovedStackStopsAfterItsGraceAndComesBack(t *testing.T) {
 			t.Error("the database is not the same instance at the same address")
 		}
 
-		b.loop.Gone()
+		b.loop.Gone(nil)
 		b.quiet() // a week of pings takes its time
 		time.Sleep(8 * 24 * time.Hour)
 		if n := b.server.Instances("blog"); len(n) > 0 {
@@ -241,7 +241,7 @@ func TestRemovalWithinGraceChangesNothing(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.edit(blog("1"))
 		b.writes()
-		b.loop.Gone()
+		b.loop.Gone(nil)
 		time.Sleep(30 * time.Second)
 		b.edit(blog("1"))
 		b.mustBe(apply.InSync)

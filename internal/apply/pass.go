@@ -50,7 +50,7 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 				" already: give one of them another top-level \"name:\"")
 			l.turn.State = Blocked
 
-			return later
+			return retry // The other's file may be on its way out: this one's may be its new name.
 		}
 	}
 

@@ -260,3 +260,23 @@ func TestStatusIsJSON(t *testing.T) {
 		t.Errorf("status --json: %v, %v", err, any)
 	}
 }
+
+// A renamed file whose project name stays changes nothing: the stack goes on under its new name.
+func TestRenamedFileChangesNothing(t *testing.T) {
+	drop(t, "shop", "name: shop\n"+shop)
+	before := running(t, "shop", "web-1", "cache-1")
+	settled(t, "shop")
+	run(t, "mv "+directory+"shop.yaml "+directory+"store.yaml")
+	t.Cleanup(func() { _, _ = try(context.WithoutCancel(t.Context()), "rm -f "+directory+"store.yaml") })
+	settled(t, "store")
+	after := running(t, "shop", "web-1", "cache-1")
+	if got := restarted(before, after); len(got) > 0 {
+		t.Errorf("restarted: %v", got)
+	}
+
+	for n := range before {
+		if a, b := before[n].Devices["eth0"]["ipv4.address"], after[n].Devices["eth0"]["ipv4.address"]; a != b {
+			t.Errorf("%s moved from %s to %s", n, a, b)
+		}
+	}
+}
