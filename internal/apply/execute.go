@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -78,7 +79,7 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 		}
 
 		ended++
-		l.record(o, failed)
+		l.record(ctx, o, failed)
 	}
 
 	l.save()
@@ -132,14 +133,19 @@ func (l *Loop) intend(p plan.Plan) {
 }
 
 // record notes an outcome: in the log, in the ledger, and in what others see.
-func (l *Loop) record(o outcome, failed map[plan.ID]error) {
+func (l *Loop) record(ctx context.Context, o outcome, failed map[plan.ID]error) {
 	s := o.step
 	l.since.Store(time.Now().UnixNano())
 	switch {
 	case errors.Is(o.err, errSkipped):
 		return
 	case o.err != nil:
-		l.log.Warn("step failed", "step", s.String(), "took", o.took.Round(time.Millisecond), "err", o.err)
+		level := slog.LevelWarn
+		if l.condition["Failed "+s.On.String()].Text == o.err.Error() {
+			level = slog.LevelDebug // said already; the condition tells since when
+		}
+
+		l.log.Log(ctx, level, "step failed", "step", s.String(), "took", o.took.Round(time.Millisecond), "err", o.err)
 		if failed[s.On] == nil {
 			failed[s.On] = o.err
 		}

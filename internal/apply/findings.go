@@ -64,6 +64,7 @@ func (l *Loop) conclude(f *findings) {
 			c.Since = old.Since
 		case c.Type == "IncusUnavailable" && known:
 			c.Since = old.Since
+		case c.Type == "Failed": // its step was logged
 		case c.Type == "Waiting":
 			l.log.Info("waits", "on", c.Object, "text", c.Text)
 		default:

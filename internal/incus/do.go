@@ -42,7 +42,7 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 	case plan.CreateInstance:
 		return "create instance " + op.Name + in, c.createInstance(ctx, project, op)
 	case plan.UpdateInstance:
-		return "update instance " + op.Name + in, c.updateInstance(ctx, project, op)
+		return "update instance " + op.Name + in, c.explained(ctx, project, op.Name, c.updateInstance(ctx, project, op))
 	case plan.RebuildInstance:
 		return "rebuild instance " + op.Name + in, c.rebuildInstance(ctx, project, op)
 	case plan.PushFile:

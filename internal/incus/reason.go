@@ -7,10 +7,17 @@ import (
 	"strings"
 )
 
-// explained adds to a failed start what liblxc wrote about it: Incus itself only says that its helper ended with
-// exit status 1.
+// explained says what to do about a missing mount, and adds to a failed start what liblxc wrote about it: Incus
+// itself only says that its helper ended with exit status 1.
 func (c *Client) explained(ctx context.Context, project, name string, err error) error {
-	if err == nil || !strings.Contains(err.Error(), "forklxc") {
+	if err == nil {
+		return nil
+	}
+	m := noSource.FindStringSubmatch(err.Error())
+	if m != nil {
+		return kinded{fmt.Errorf("the host has no %s, which the file mounts: make it (mkdir -p %s); the agent has no right to", m[1], m[1]), []error{err}}
+	}
+	if !strings.Contains(err.Error(), "forklxc") {
 		return err
 	}
 	text, logErr := c.lxcLog(ctx, project, name)
@@ -23,6 +30,9 @@ func (c *Client) explained(ctx context.Context, project, name string, err error)
 	}
 	return kinded{fmt.Errorf("the container does not start: %s", why), []error{err}}
 }
+
+// noSource is how Incus refuses a bind mount of what does not exist.
+var noSource = regexp.MustCompile(`Missing source path "([^"]+)"`)
 
 // lxcError is a line of liblxc's log: level, category, place, text.
 var lxcError = regexp.MustCompile(` ERROR +\S+ - \S+ - (.+)`)

@@ -1,6 +1,19 @@
 package incus
 
-import "testing"
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestMissingMountSaysWhatToMake(t *testing.T) {
+	var c Client
+	refused := errors.New(`Failed add validation for device "bind-data": Missing source path "/srv/data" for disk "bind-data"`)
+	err := c.explained(t.Context(), "blog", "web-1", refused)
+	if !strings.Contains(err.Error(), "mkdir -p /srv/data") || !errors.Is(err, refused) {
+		t.Errorf("%v", err)
+	}
+}
 
 func TestReasonOfAFailedStart(t *testing.T) {
 	const log = `lxc bad_app-1 20261122015611.504 NOTICE   start - ../src/lxc/start.c:start:2206 - Exec'ing "/no/such"
