@@ -158,7 +158,7 @@ func (l *Loop) record(ctx context.Context, o outcome, failed map[plan.ID]error) 
 		return
 	}
 
-	l.log.Info("step done", "step", s.String(), "took", o.took.Round(time.Millisecond))
+	l.log.InfoContext(ctx, "step done", "step", s.String(), "took", o.took.Round(time.Millisecond))
 	delete(l.led.Intents, fmt.Sprintf("%03d %s", s.N, s.On))
 	l.reflect(s.Op)
 }
