@@ -98,10 +98,23 @@ func (c *Client) poll(ctx context.Context, id string, d time.Duration) (api.Oper
 	return op, c.judge(ctx, err, false)
 }
 
-// settled turns an unknown outcome into success when done finds the object as it should be.
+// settled turns an unknown outcome into success when done finds the object as it should be. The call whose answer
+// was lost may still be at work, so it is given about a second.
 func (c *Client) settled(ctx context.Context, err error, done func() bool) error {
-	if errors.Is(err, ErrUnknownOutcome) && ctx.Err() == nil && done() {
-		return nil
+	if !errors.Is(err, ErrUnknownOutcome) {
+		return err
+	}
+	for try := 1; try <= 4 && ctx.Err() == nil; try++ {
+		if done() {
+			return nil
+		}
+		if errors.Is(err, errOverdue) {
+			break // it had its time
+		}
+		stop := pause(ctx, backoff(try))
+		if stop != nil {
+			break
+		}
 	}
 	return err
 }
