@@ -165,10 +165,7 @@ func stackOf(v *apply.View) api.Stack {
 	s := api.Stack{
 		Name: v.Stack, State: api.State(v.State), Generation: v.Ledger.Generation, LastApplied: v.Ledger.AppliedAt, Next: v.Next,
 	}
-	for _, c := range v.Ledger.Conditions {
-		s.Conditions = append(s.Conditions, api.Condition{Type: c.Type, Object: c.Object, Text: c.Text, Since: c.Since})
-	}
-
+	s.Conditions = api.ConditionsOf(v.Ledger.Conditions)
 	if !v.Plan.Empty() {
 		s.Plan = v.Plan.String()
 	}
@@ -184,10 +181,7 @@ func stackOf(v *apply.View) api.Stack {
 		warnings = p.Warnings
 	}
 
-	for _, w := range warnings {
-		s.Warnings = append(s.Warnings, api.Warning{File: w.File, Line: w.Line, Key: w.Key, Text: w.Text})
-	}
-
+	s.Warnings = api.WarningsOf(warnings)
 	for _, svc := range p.Services {
 		s.Services = append(s.Services, serviceOf(v, svc))
 	}

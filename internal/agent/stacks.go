@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -237,7 +238,7 @@ func (s *stacks) all() []*apply.Loop {
 	defer s.mu.Unlock()
 
 	var out []*apply.Loop
-	for _, name := range sortedKeys(s.loops) {
+	for _, name := range slices.Sorted(maps.Keys(s.loops)) {
 		out = append(out, s.loops[name].loop)
 	}
 
@@ -253,16 +254,5 @@ func (s *stacks) views() (views []*apply.View, skipped []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	return views, sortedKeys(s.skipped)
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-
-	slices.Sort(keys)
-
-	return keys
+	return views, slices.Sorted(maps.Keys(s.skipped))
 }

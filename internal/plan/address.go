@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // PickSubnet chooses the /24 of pool a new network gets: the first one, counted from a place that depends on
@@ -73,7 +74,7 @@ func Allocate(seg Segment, asked []Lease, have map[string]netip.Addr, taken map[
 	}
 
 	asked = slices.SortedFunc(slices.Values(asked), func(a, b Lease) int {
-		return compareStrings(a.Instance, b.Instance)
+		return strings.Compare(a.Instance, b.Instance)
 	})
 
 	var blocked []Blocked

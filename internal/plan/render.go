@@ -42,9 +42,9 @@ func Render(p Project, in Input) Desired {
 	}
 
 	d.Volumes = append(d.Volumes, r.anonymous...)
-	slices.SortFunc(d.Volumes, func(a, b DesiredVolume) int { return compareStrings(a.Name, b.Name) })
+	slices.SortFunc(d.Volumes, func(a, b DesiredVolume) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(d.Blocked, func(a, b Blocked) int {
-		return compareStrings(a.On.String()+"\x00"+a.Reason, b.On.String()+"\x00"+b.Reason)
+		return strings.Compare(a.On.String()+"\x00"+a.Reason, b.On.String()+"\x00"+b.Reason)
 	})
 
 	return d
@@ -256,5 +256,3 @@ func keyList(c map[string]string) string {
 
 	return strings.Join(keys, " ")
 }
-
-func compareStrings(a, b string) int { return strings.Compare(a, b) }

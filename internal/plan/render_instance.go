@@ -201,7 +201,7 @@ func (r *renderer) files(d *DesiredInstance, l launch, uid, gid uint32) {
 		}
 	}
 
-	slices.SortFunc(d.Files, func(a, b File) int { return compareStrings(a.Target, b.Target) })
+	slices.SortFunc(d.Files, func(a, b File) int { return strings.Compare(a.Target, b.Target) })
 	if len(d.Files) == 0 {
 		return
 	}
