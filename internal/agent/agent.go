@@ -85,7 +85,7 @@ type Agent struct {
 // New opens the ledger and wires the parts; nothing runs until Run. Its errors are state.ErrLocked and those that
 // keep an agent from working at all: an unreadable machine id, a state directory that cannot be written.
 func New(ctx context.Context, conf Config) (*Agent, error) {
-	a := &Agent{conf: conf, log: conf.Log, since: time.Now(), publish: make(chan struct{}, 1)}
+	a := &Agent{conf: conf, log: conf.Log, since: time.Now(), publish: make(chan struct{}, 1), server: serverState{woken: make(chan struct{}, 1)}}
 	owner := conf.Settings.Owner
 	if owner == "" {
 		id, err := ownerID("/etc/machine-id")
@@ -280,7 +280,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error {
 		return a.incus.Hints(ctx, func(h incus.Hint) {
 			if h.Resync {
-				a.server.answered(time.Now())
+				a.server.answered()
 			}
 
 			a.stacks.hint(h, a.stacks.host.Self)

@@ -22,26 +22,15 @@ type serverState struct {
 	version string
 	err     error
 	asked   bool
-	woken   chan struct{}
+	woken   chan struct{} // holds one token when the version is to be asked for
 }
 
 // answered notes a sign of life that came by itself, and has the version asked for.
-func (s *serverState) answered(time.Time) {
+func (s *serverState) answered() {
 	select {
-	case s.wake() <- struct{}{}:
+	case s.woken <- struct{}{}:
 	default:
 	}
-}
-
-func (s *serverState) wake() chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	if s.woken == nil {
-		s.woken = make(chan struct{}, 1)
-	}
-
-	return s.woken
 }
 
 // get returns the server's version, or why it is not known; both empty before the first answer.
@@ -94,7 +83,7 @@ func (a *Agent) probe(ctx context.Context) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
-		case <-a.server.wake():
+		case <-a.server.woken:
 			timer.Stop()
 		case <-timer.C:
 		}
