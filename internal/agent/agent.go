@@ -159,7 +159,7 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 	return &apply.Host{
 		Server: a.incus, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
 		Images:  image.New(image.Options{Transport: a.conf.Registry, AuthFile: a.conf.Settings.Registry.AuthFile, Log: a.log}),
-		Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away,
+		Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
 		Owner: owner, Self: selfName(), Pool: pool, Domain: a.conf.Settings.domain(), Log: a.log,
 	}, nil
 }

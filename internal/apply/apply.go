@@ -85,6 +85,8 @@ type Host struct {
 	Temporary func(error) bool
 	// Away reports whether an error says that Incus cannot be reached.
 	Away func(error) bool
+	// Blame finds out which config key or device of an instance an error is about; nil means that none is known.
+	Blame func(err error, config map[string]string, devices map[string]plan.Device) (key, device string)
 	// Claim reports whether the stack may have the Incus project, and else which stack has it; nil means yes.
 	Claim func(stack, project string) (holder string, ok bool)
 

@@ -124,6 +124,7 @@ func (b *bench) begin() {
 		Pool: netip.MustParsePrefix("10.201.0.0/16"), Log: slog.New(slog.NewTextHandler(b.t.Output(), nil)),
 		Away:      func(err error) bool { return errors.Is(err, incus.ErrUnavailable) },
 		Temporary: func(err error) bool { return errors.Is(err, image.ErrUnavailable) },
+		Blame:     incus.Blame,
 		Load: func(_ context.Context, src apply.Source) (plan.Project, error) {
 			load, ok := b.files.Load(src.Hash)
 			if !ok {

@@ -135,6 +135,7 @@ func (l *Loop) intend(p plan.Plan) {
 // record notes an outcome: in the log, in the ledger, and in what others see.
 func (l *Loop) record(ctx context.Context, o outcome, failed map[plan.ID]error) {
 	s := o.step
+	o.err = l.blamed(s.On, o.err)
 	l.since.Store(time.Now().UnixNano())
 	switch {
 	case errors.Is(o.err, errSkipped):

@@ -137,7 +137,8 @@ func died(in Input, state *os.ProcessState, stderr string) error {
 	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || state.UserTime()+state.SystemTime() >= maxCPU*time.Second),
 		strings.Contains(stderr, "SIGXCPU"):
 		return stopped(in, fmt.Sprintf("reading it needs more than %d s of CPU time", maxCPU), less)
-	case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"), strings.Contains(stderr, "errno=12"):
+	case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"), strings.Contains(stderr, "errno=12"),
+		strings.Contains(stderr, "pthread_create failed"): // no room for a thread's stack
 		return stopped(in, fmt.Sprintf("reading it needs more than %d MiB of memory", maxMemory>>20), less)
 	case status.Signaled():
 		return stopped(in, fmt.Sprintf("the parser was ended by %s", status.Signal()), "it is tried again; look for the out-of-memory killer in the journal")

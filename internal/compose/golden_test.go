@@ -150,7 +150,7 @@ func describe(t *testing.T, files []txtar.File) string {
 }
 
 // dump prints a line for each field that is not zero. Places are shortened to file:line, and warnings are
-// left to the caller.
+// left to the caller; where keys come from has a test of its own.
 func dump(b *strings.Builder, path string, v reflect.Value) {
 	place, ok := reflect.TypeAssert[plan.Place](v)
 	if ok && place != (plan.Place{}) {
@@ -174,7 +174,7 @@ func dump(b *strings.Builder, path string, v reflect.Value) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			name := v.Type().Field(i).Name
-			if v.Type().Field(i).IsExported() && name != "Warnings" {
+			if v.Type().Field(i).IsExported() && name != "Warnings" && name != "Origins" {
 				dump(b, strings.TrimPrefix(path+"."+name, "."), v.Field(i))
 			}
 		}

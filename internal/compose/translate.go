@@ -92,6 +92,7 @@ func (t *translation) service(name string, c types.ServiceConfig) {
 	for _, r := range serviceRows {
 		if r.apply != nil {
 			r.apply(s)
+			s.originate(r.key)
 		}
 	}
 

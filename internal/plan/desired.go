@@ -70,6 +70,18 @@ type DesiredInstance struct {
 	// Forwards are those of them that the agent answers on loopback.
 	Forwards []Forward
 	At       Place
+	// Origins are the Service's, and those of the devices made of its mounts and ports.
+	Origins map[string]Place
+}
+
+// Origin tells where a config key was written, or a device (DeviceOrigin).
+func (d DesiredInstance) Origin(key string) Place {
+	at, known := d.Origins[key]
+	if !known {
+		return d.At
+	}
+
+	return at
 }
 
 // Forward is a port on the host's loopback that leads to an instance.

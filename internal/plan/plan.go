@@ -168,7 +168,7 @@ func (b Blocked) String() string {
 		word = "waiting"
 	}
 
-	return word + " " + b.On.String() + ": " + b.Reason + b.At.suffix()
+	return word + " " + b.On.String() + ": " + b.Reason + b.At.Suffix()
 }
 
 // String prints "warning services.web.logging: text (blog.yaml:7)".
@@ -178,10 +178,11 @@ func (w Warning) String() string {
 		s += w.Key + ": "
 	}
 
-	return s + w.Text + Place{w.File, w.Line}.suffix()
+	return s + w.Text + Place{w.File, w.Line}.Suffix()
 }
 
-func (p Place) suffix() string {
+// Suffix returns " (blog.yaml:7)", for the end of a sentence; empty when no place is known.
+func (p Place) Suffix() string {
 	switch {
 	case p.File == "":
 		return ""

@@ -144,7 +144,13 @@ type Service struct {
 	Devices map[string]Device
 	// XIncus holds the service's x-incus map: verbatim, the last word.
 	XIncus map[string]string
+	// Origins tells where the keys of Config and XIncus, and Devices (by DeviceOrigin), were written, for errors
+	// about them; what is missing was written at At.
+	Origins map[string]Place
 }
+
+// DeviceOrigin is a device's key among Origins.
+func DeviceOrigin(device string) string { return "device " + device }
 
 // ImageRef is a reference and the policy for pulling it.
 type ImageRef struct {

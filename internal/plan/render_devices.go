@@ -23,15 +23,24 @@ func (r *renderer) devices(d *DesiredInstance, s Service, index int, owner [2]ui
 	}
 
 	for _, m := range s.Mounts {
+		before := maps.Clone(d.Devices)
 		err = r.mount(d, s, m, index, owner)
 		if err != nil {
 			return err
 		}
+
+		d.originate(before, d.Devices, m.At)
 	}
 
+	before := maps.Clone(d.Devices)
 	err = r.ports(d, s, index)
 	if err != nil {
 		return err
+	}
+
+	if len(s.Ports) > 0 {
+		d.originate(before, d.Devices, s.Ports[0].At)
+		d.originate(nil, d.Late, s.Ports[0].At)
 	}
 
 	maps.Copy(d.Devices, s.Devices)
@@ -40,6 +49,20 @@ func (r *renderer) devices(d *DesiredInstance, s Service, index int, owner [2]ui
 	}
 
 	return nil
+}
+
+// originate notes that the devices new in after were written at a place.
+func (d *DesiredInstance) originate(before, after map[string]Device, at Place) {
+	if d.Origins == nil {
+		d.Origins = map[string]Place{}
+	}
+
+	for name := range after {
+		_, old := before[name]
+		if !old {
+			d.Origins[DeviceOrigin(name)] = at
+		}
+	}
 }
 
 // nics renders eth0, eth1 …; the first one with a way out has the default route, and its network's gateway
