@@ -30,7 +30,8 @@ var ownImports = map[string]struct {
 	why string
 }{
 	"internal/plan":            {nil, "a core: the planner is pure because it can reach nothing"},
-	"internal/compose":         {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
+	"internal/calendar":        {nil, "a core: the clock is its caller's"},
+	"internal/compose":         {[]string{"internal/plan", "internal/calendar"}, "an adapter knows the nouns and its own outside world"},
 	"internal/image":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/incus":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/state":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
@@ -44,7 +45,7 @@ var ownImports = map[string]struct {
 		[]string{"internal/plan", "internal/incus", "internal/incus/incustest"},
 		"what the client promises, as tests for the fake and for a real server",
 	},
-	"internal/apply": {[]string{"internal/plan"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
+	"internal/apply": {[]string{"internal/plan", "internal/calendar"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
 	"internal/api":   {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
 	"internal/cli": {
 		[]string{"internal/plan", "internal/api", "internal/compose", "internal/state", "internal/watch"},
@@ -91,7 +92,7 @@ var impure = []string{
 }
 
 // cores are the packages that decide without looking.
-var cores = []string{"internal/plan"}
+var cores = []string{"internal/plan", "internal/calendar"}
 
 func TestImportsFollowTheArchitecture(t *testing.T) {
 	pkgs := listPackages(t)
