@@ -18,17 +18,6 @@ const (
 	extAgent   = "x-ic-agent"
 )
 
-// agentProject and agentService are the documented keys below x-ic-agent; true: honoured.
-var (
-	agentProject = map[string]bool{
-		"after": false, "policy": false, "window": false, "update": false, "protect": false, "drift": false, "remove-grace": true,
-		"keep": false, "profiles": true, "mode": false, "allow": false,
-	}
-	agentService = map[string]bool{
-		"probe": false, "on-unhealthy": false, "on-change": false, "update": false, "snapshot": false, "success-threshold": false, "protect": false,
-	}
-)
-
 // scalars reads a map of Incus keys, verbatim; nil when there is none.
 func (t *translation) scalars(key string, v any) map[string]string {
 	if v == nil {
@@ -100,46 +89,18 @@ func (t *translation) unknownExt(key, word string, words []string) {
 	t.refuse(key, fmt.Sprintf("unknown key %q", word), fmt.Sprintf("did you mean %s?", guess))
 }
 
-// agentKeys reads x-ic-agent of the project, and x-incus-compose.healthd, which configures another daemon.
-func (t *translation) agentKeys() {
-	m := t.agentExt(extAgent, t.project.Extensions[extAgent], agentProject)
-	grace, ok := m["remove-grace"]
-	if ok {
-		d, err := time.ParseDuration(t.scalar(extAgent+".remove-grace", grace))
-		if err != nil || d <= 0 {
-			t.refuse(extAgent+".remove-grace", fmt.Sprintf("%q is not a duration", fmt.Sprint(grace)), `write "60s" or "5m"`)
-		}
-
-		t.out.RemoveGrace = d
-	}
-
-	_, bad := m["profiles"].(map[string]any)
-	if bad {
-		t.refuse(extAgent+".profiles", "must be a list of profile names", `write [one, two]`)
-	}
-
+// projectExtensions reads x-ic-agent of the project, and x-incus-compose.healthd, which configures another daemon.
+func (t *translation) projectExtensions() {
+	t.agentExtension()
 	for k := range t.known(extCompose, t.project.Extensions[extCompose], "healthd") {
 		t.warn(extCompose+"."+k, "ignored: the host's own ic-healthd watches this stack")
 	}
 }
 
-// agentExt reads an x-ic-agent mapping: keys that are documented but not honoured yet give a warning.
-func (t *translation) agentExt(key string, v any, words map[string]bool) map[string]any {
-	m := t.known(key, v, slices.Sorted(maps.Keys(words))...)
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		honoured, documented := words[k]
-		if documented && !honoured {
-			t.warn(join(key, k), "not yet honoured by this version")
-		}
-	}
-
-	return m
-}
-
 // extensions reads x-incus, x-incus-compose and x-ic-agent of a service.
 func (s *service) extensions() {
 	s.out.XIncus = s.t.scalars(s.key+"."+extIncus, s.in.Extensions[extIncus])
-	s.t.agentExt(s.key+"."+extAgent, s.in.Extensions[extAgent], agentService)
+	s.agentExtension()
 	key := s.key + "." + extCompose
 	m := s.t.known(key, s.in.Extensions[extCompose], "devices")
 	devices := m["devices"]

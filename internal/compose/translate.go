@@ -31,7 +31,7 @@ func (t *translation) run() (plan.Project, error) {
 		Stack: t.in.Stack, Name: t.project.Name, Incus: ProjectName(t.project.Name), Source: filepath.Clean(t.in.Files[0]),
 		Config: t.scalars("x-incus", t.project.Extensions[extIncus]),
 	}
-	t.agentKeys()
+	t.projectExtensions()
 	t.resolveEnv(t.project)
 	t.check()
 	for _, name := range slices.Sorted(maps.Keys(t.project.Networks)) {

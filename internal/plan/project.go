@@ -33,6 +33,8 @@ type Project struct {
 	Files []string
 	// RemoveGrace is how long the services keep running after the file is gone; 0 means 60 s.
 	RemoveGrace time.Duration
+	// Extension is the rest of x-ic-agent.
+	Extension
 }
 
 // Warning is something a user should know about a file, with the place it came from.
@@ -147,6 +149,10 @@ type Service struct {
 	// Origins tells where the keys of Config and XIncus, and Devices (by DeviceOrigin), were written, for errors
 	// about them; what is missing was written at At.
 	Origins map[string]Place
+	// PostStart are run one after the other once an instance has started, PreStop before its stop signal.
+	PostStart, PreStop []Hook
+	// ServiceExtension is the service's x-ic-agent.
+	ServiceExtension
 }
 
 // DeviceOrigin is a device's key among Origins.
