@@ -200,7 +200,7 @@ func problem(p *Problem) Problem {
 }
 
 // believe tells whether a change is accepted now, and remembers it when it is not. In doubt are files written
-// in place, which may not be complete, and stacks of which a file is missing, which may be on its way back:
+// in place or empty, which may not be complete, and stacks of which a file is missing, which may be on its way back:
 // they are accepted when two readings, 200 ms apart, agree.
 func (c *comparison) believe(name string, k known, f found) bool {
 	seen := f.own + f.refSum + problem(f.stack.Err).Text
@@ -238,6 +238,8 @@ func (c *comparison) doubtful(k known, f found) bool {
 		return !slices.Contains(f.stack.Files, path) && !slices.Contains(f.stack.Env, path)
 	}
 	switch {
+	case f.empty: // just made, most likely, and about to be written
+		return true
 	case c.wary, slices.ContainsFunc(f.stack.Files, wrote), slices.ContainsFunc(f.stack.Env, wrote):
 		return true
 	case f.refs != "" && slices.ContainsFunc(strings.Split(f.refs, "\x00"), wrote):

@@ -103,7 +103,7 @@ func (n *inotify) forward() {
 			if !ok {
 				return
 			}
-			h = Hint{Path: e.Name, Wrote: e.Has(fsnotify.Write)}
+			h = Hint{Path: e.Name, Placed: e.Has(fsnotify.Create), Wrote: e.Has(fsnotify.Write)}
 		case err, ok := <-n.w.Errors:
 			if !ok || errors.Is(err, os.ErrClosed) {
 				return

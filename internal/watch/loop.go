@@ -72,18 +72,6 @@ type loop struct {
 	surveys  chan survey
 }
 
-// debounce remembers when hints came.
-type debounce struct{ first, last time.Time }
-
-// due returns when to act on the hints: after a quiet time, or when the first has waited for the longest; zero
-// when there were none.
-func (d debounce) due(quiet, longest time.Duration) time.Time {
-	if d.first.IsZero() {
-		return time.Time{}
-	}
-	return earliest(d.last.Add(quiet), d.first.Add(longest))
-}
-
 // earliest returns the earliest of the times that are set.
 func earliest(times ...time.Time) time.Time {
 	var out time.Time
@@ -137,7 +125,7 @@ func (l *loop) start(now time.Time) {
 	asked := !l.asked.IsZero() && !now.Before(l.asked)
 	l.belief = belief{trusted: asked, wary: l.quiet.first.IsZero() || l.lost, wrote: l.wrote}
 	l.served, l.waiting = append(l.served, l.waiting...), nil
-	l.quiet, l.wrote, l.lost, l.asked, l.soon = debounce{}, map[string]bool{}, false, time.Time{}, time.Time{}
+	l.quiet, l.wrote, l.lost, l.asked, l.soon = l.quiet.taken(), map[string]bool{}, false, time.Time{}, time.Time{}
 	l.scanning, l.late = now, false
 	known := map[string]bool{}
 	for name := range l.state.stacks {
@@ -238,10 +226,7 @@ func (l *loop) hint(h Hint, ok bool, now time.Time) {
 	if h.Wrote {
 		l.wrote[h.Path] = true
 	}
-	if l.quiet.first.IsZero() {
-		l.quiet.first = now
-	}
-	l.quiet.last = now
+	l.quiet = l.quiet.with(h, l.w.o.Quiet, now)
 }
 
 // ask takes a request for a scan.

@@ -22,6 +22,8 @@ type found struct {
 	// refSum the digest of their contents, refTime the latest change of one of them.
 	own, refs, refSum string
 	refTime           time.Time
+	// empty says that a compose file has no content.
+	empty bool
 	// unstable says that a file changed while it was read, so that nothing is known.
 	unstable bool
 	notes    []Problem
@@ -208,6 +210,7 @@ func (s source) stack(e entry, refs []string) found {
 		r := s.read(name, maxFile)
 		if r.refused == nil && !r.unstable && r.size == 0 && !isEnv {
 			r.refused = refusal(abs(name), "is empty: write the stack's services into it, or remove it")
+			f.empty = true
 		}
 		f.add(own, abs(name), r)
 	}

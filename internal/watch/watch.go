@@ -99,6 +99,8 @@ type Snapshot struct {
 type Hint struct {
 	// Path is what the hint is about; empty when hints were lost.
 	Path string
+	// Placed says that the name is new, or is another file's now: made, or renamed into place.
+	Placed bool
 	// Wrote says that an existing file's content was changed in place, perhaps not yet completely.
 	Wrote bool
 }
@@ -127,7 +129,8 @@ type Options struct {
 	Notify func() (Notifier, error)
 	// Rescan is the time between scans without a hint, ± 10 %; 0 means 60 s.
 	Rescan time.Duration
-	// Quiet is how long no hint may come before a scan; 0 means 300 ms.
+	// Quiet is how long no hint may come before a scan; 0 means 300 ms. A single file that is put in place out of
+	// a quiet is looked at after 50 ms.
 	Quiet time.Duration
 	// Cap is the longest a hint waits for quiet; 0 means 3 s.
 	Cap time.Duration

@@ -1,0 +1,145 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	incusapi "github.com/lxc/incus/v6/client"
+	"github.com/lxc/incus/v6/shared/api"
+)
+
+// edited is ten services of which the first two have one variable and end at once: how long an application takes to
+// end is not what is measured.
+func edited(value int) string {
+	return strings.Replace(tenYAML(), "command: [sleep, inf]\n", "command: [sleep, inf]\n    stop_signal: SIGKILL\n    environment: {ROUND: \""+strconv.Itoa(value)+"\"}\n", 2)
+}
+
+// threeCalls makes by hand what an edit of one variable needs: stop, patch, start.
+func threeCalls(t *testing.T, c incusapi.InstanceServer, value int) time.Duration {
+	t.Helper()
+	p := c.UseProject("ten")
+	begin := time.Now()
+	state := func(action string) {
+		op, err := p.UpdateInstanceState("s1-1", api.InstanceStatePut{Action: action, Timeout: 10}, "")
+		if err == nil {
+			err = op.Wait()
+		}
+
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	state("stop")
+	body := strings.NewReader(fmt.Sprintf(`{"config": {"environment.HAND": "%d"}}`, value))
+	_, _, err := c.RawQuery(http.MethodPatch, "/1.0/instances/s1-1?project=ten", body, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	state("start")
+
+	return time.Since(begin)
+}
+
+// startOf returns when an instance of the stack was started next, by Incus's own event.
+func startOf(t *testing.T, c incusapi.InstanceServer, name string, act func()) time.Time {
+	t.Helper()
+	l, err := c.GetEventsAllProjectsByType([]string{"lifecycle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer l.Disconnect()
+	started := make(chan time.Time, 8)
+	_, err = l.AddHandler(nil, func(e api.Event) {
+		var life api.EventLifecycle
+		if json.Unmarshal(e.Metadata, &life) == nil && life.Action == "instance-started" && strings.Contains(life.Source, "/"+name+"?project=ten") {
+			started <- e.Timestamp
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	act()
+	select {
+	case at := <-started:
+		return at
+	case <-time.After(time.Minute):
+		t.Fatalf("%s was not started within a minute", name)
+	}
+
+	return time.Time{}
+}
+
+// TestEdit compares an edit of one service's environment in a stack of ten with the same three calls by hand.
+func TestEdit(t *testing.T) {
+	c := connect(t)
+	base := root(t)
+	ctx, stop := context.WithCancel(t.Context())
+	events, err := watchEvents(ctx, connect(t), "ten", services)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	rename(t, base, "ten", edited(0))
+	events.last(t)
+	stop()
+	defer forgetTen(t, c)
+
+	var agent, hand []time.Duration
+	for i := range rounds {
+		sh(t, "ic-agent reload --wait")
+		hand = append(hand, threeCalls(t, c, i))
+		sh(t, "ic-agent reload --wait") // it takes away what the hand wrote, and is quiet then
+		var begin time.Time
+		end := startOf(t, connect(t), "s0-1", func() { begin = rename(t, base, "ten", edited(i+1)) })
+		agent = append(agent, end.Sub(begin))
+	}
+
+	fmt.Printf("\none variable of one service in a stack of ten, medians of %d rounds in turn\n", rounds)
+	fmt.Printf("  %-44s %8s\n", "stop, patch, start by hand", median(hand).Round(time.Millisecond))
+	fmt.Printf("  %-44s %8s\n", "ic-agent, from the file's rename", median(agent).Round(time.Millisecond))
+	fmt.Printf("  %-44s %8.2f   (goal 1.30)\n", "ratio", float64(median(agent))/float64(median(hand)))
+}
+
+// TestConvergedPass measures what a look at a hundred services that are as they should be costs the agent.
+func TestConvergedPass(t *testing.T) {
+	const many = 100
+	var b strings.Builder
+	b.WriteString("services:\n")
+	for i := range many {
+		fmt.Fprintf(&b, "  s%d:\n    image: busybox\n    command: [sleep, inf]\n    restart: \"no\"\n", i)
+	}
+
+	c := connect(t)
+	rename(t, root(t), "ten", b.String())
+	lastStart(t, c, "ten", many)
+	defer forgetTen(t, c)
+
+	const looks = 20
+	cpu := func() int {
+		out := sh(t, "cut -d' ' -f14,15 /proc/$(systemctl show -p MainPID --value ic-agent)/stat | tr ' ' + | xargs -I{} sh -c 'echo $(({}))'")
+		ticks, err := strconv.Atoi(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return ticks * 10 // CLK_TCK is 100 on Linux
+	}
+
+	sh(t, "ic-agent reload --wait")
+	before := cpu()
+	sh(t, fmt.Sprintf("for i in $(seq %d); do ic-agent reload --wait; done", looks))
+	fmt.Printf("\na look at %d services with nothing to do\n", many)
+	fmt.Printf("  %-44s %5.1f ms   (goal 20 ms)\n", "CPU of the agent, with the scan of the files", float64(cpu()-before)/looks)
+}
