@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/incus-compose/ic-agent/internal/api"
+	"github.com/incus-compose/ic-agent/internal/compose"
 )
 
 func (c *cli) plan() *cobra.Command {
@@ -132,6 +133,23 @@ func version() *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "ic-agent %s%s (%s, %s/%s)\n", Version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil
+		},
+	}
+}
+
+func schema() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON schema of compose files, for editors",
+		Long: `Print the JSON schema of compose files with x-ic-agent, for editors.
+
+The package has it as a file. An editor with the YAML language server uses it when a file begins with
+
+  # yaml-language-server: $schema=/usr/share/ic-agent/x-ic-agent.schema.json`,
+		Args: atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(compose.Schema())
+			return err
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/incus-compose/ic-agent/internal/calendar"
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
@@ -136,7 +137,6 @@ func (t *translation) extValue(key string, r extRule, v any) (any, bool) {
 // read gives a value its type, or says why it cannot.
 func (r extRule) read(v any) (value any, why string) {
 	text, isText := plainText(v)
-	_, single := v.(string)
 	switch r.kind {
 	case extList:
 		return r.list(v)
@@ -169,11 +169,17 @@ func (r extRule) read(v any) (value any, why string) {
 		}
 
 		return nil, r.notWord(v, text)
-	case extText, extCalendar:
-	case extMapping:
+	case extCalendar:
+		_, err := calendar.Parse(text)
+		if isText && err == nil {
+			return text, ""
+		}
+
+		return nil, shown(v) + " is not a calendar expression of systemd.time(7)"
+	case extText, extMapping:
 	}
 
-	if !isText || text == "" || r.kind == extCalendar && !single {
+	if !isText || text == "" {
 		return nil, shown(v) + " is not a text"
 	}
 
