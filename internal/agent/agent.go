@@ -158,8 +158,8 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 
 	return &apply.Host{
 		Server: a.incus, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
-		Images:  image.New(image.Options{Transport: a.conf.Registry, AuthFile: a.conf.Settings.Registry.AuthFile, Log: a.log}),
-		Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
+		Images: image.New(image.Options{Transport: a.conf.Registry, AuthFile: a.conf.Settings.Registry.AuthFile, Log: a.log}),
+		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
 		Owner: owner, Self: selfName(), Pool: pool, Domain: a.conf.Settings.domain(), Log: a.log,
 	}, nil
 }
@@ -192,6 +192,13 @@ func temporary(err error) bool {
 	}
 
 	return true
+}
+
+// exit asks Incus how a stopped instance ended.
+func (a *Agent) exit(ctx context.Context, project, instance string) (code int, known bool, err error) {
+	e, err := a.incus.ExitOf(ctx, project, instance)
+
+	return e.Code, e.Known, err
 }
 
 func away(err error) bool { return errors.Is(err, incus.ErrUnavailable) }

@@ -241,6 +241,10 @@ func instanceOf(v *apply.View, svc plan.Service, name string) api.Instance {
 		inst.Since, inst.Note = stop.At, "stopped by "+stop.By
 	case v.Ledger.Started[name] != "":
 		inst.Note = "it ended by itself"
+		exit := v.Ledger.Exits[name]
+		if exit.Known {
+			inst.Note = fmt.Sprintf("it ended with %d", exit.Code)
+		}
 	}
 
 	return inst

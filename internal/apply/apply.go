@@ -83,6 +83,8 @@ type Host struct {
 	// Temporary reports whether an error will pass by itself (an outage), so that it is waited out; nil means
 	// that every error may.
 	Temporary func(error) bool
+	// Exit asks how an instance ended that is stopped; known is false where nobody can tell. Nil means nowhere.
+	Exit func(ctx context.Context, project, instance string) (code int, known bool, err error)
 	// Away reports whether an error says that Incus cannot be reached.
 	Away func(error) bool
 	// Blame finds out which config key or device of an instance an error is about; nil means that none is known.

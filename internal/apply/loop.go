@@ -271,6 +271,7 @@ func (l *Loop) publish() {
 	v.Ledger = l.led
 	// What the loop goes on writing to is not shown.
 	v.Ledger.Started, v.Ledger.Stops, v.Ledger.Intents = maps.Clone(l.led.Started), maps.Clone(l.led.Stops), nil
+	v.Ledger.Exits = maps.Clone(l.led.Exits)
 	l.view.Store(&v)
 	if l.host.Publish != nil {
 		l.host.Publish()

@@ -178,6 +178,7 @@ func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
 	}
 
 	l.seen(have)
+	l.ended(ctx, have)
 	in := l.prepare(ctx, *l.led.Project, have)
 	want := plan.Render(*l.led.Project, in)
 	l.ports(ctx, &want, have)
@@ -223,6 +224,35 @@ func (l *Loop) seen(have plan.Observed) {
 		_, there := have.Instances[name]
 		return !there
 	})
+	maps.DeleteFunc(l.led.Exits, func(name string, e plan.Exit) bool { return !have.Instances[name].LastUsed.Equal(e.Run) })
+}
+
+// ended reads how those ended that have since the last look. A run's exit is read once: what is asked is a log that
+// the next run begins anew.
+func (l *Loop) ended(ctx context.Context, have plan.Observed) {
+	for name, inst := range have.Instances {
+		_, read := l.led.Exits[name]
+		ran := inst.LastUsed.After(inst.Created) && l.led.Started[name] != "" && l.led.Started[name] == inst.Config[plan.KeyBoot]
+		if read || !ran || inst.Status != plan.Stopped || inst.Config[plan.KeyOwner] != l.host.Owner {
+			continue
+		}
+
+		exit := plan.Exit{Run: inst.LastUsed}
+		if l.host.Exit != nil {
+			var err error
+			exit.Code, exit.Known, err = l.host.Exit(ctx, l.led.Project.Incus, name)
+			if err != nil && l.host.Away != nil && l.host.Away(err) {
+				continue // asked again by the next look
+			}
+		}
+
+		if l.led.Exits == nil {
+			l.led.Exits = map[string]plan.Exit{}
+		}
+
+		l.led.Exits[name] = exit
+		l.log.InfoContext(ctx, "instance ended", "instance", name, "known", exit.Known, "code", exit.Code)
+	}
 }
 
 // patient ends a pass in which only what failed before is left to do, and its time has not come.

@@ -69,7 +69,7 @@ func leases(p plan.Project, n plan.Network) []plan.Lease {
 			}
 
 			for i := 1; i <= s.Replicas; i++ {
-				lease := plan.Lease{Network: n.Incus, Instance: plan.InstanceName(s, i), At: s.At}
+				lease := plan.Lease{Network: n.Incus, Instance: plan.InstanceName(s, i), At: s.At, Service: s.Name}
 				if s.Replicas == 1 {
 					lease.Fixed = a.IPv4
 				}
@@ -184,7 +184,7 @@ func (l *Loop) blockNetwork(p plan.Project, n plan.Network, err error) []plan.Bl
 	out := []plan.Blocked{{On: plan.ID{Kind: plan.KindNetwork, Name: n.Incus}, Reason: err.Error(), At: n.At}}
 	for _, lease := range leases(p, n) {
 		out = append(out, plan.Blocked{
-			On: plan.ID{Kind: plan.KindInstance, Name: lease.Instance}, Reason: "its network " + n.Name + " is blocked: " + err.Error(), At: n.At,
+			On: plan.ID{Kind: plan.KindInstance, Name: lease.Instance}, Reason: "its network " + n.Name + " is blocked: " + err.Error(), At: n.At, Service: lease.Service,
 		})
 	}
 
@@ -297,7 +297,7 @@ func (l *Loop) ports(ctx context.Context, want *plan.Desired, have plan.Observed
 			}
 
 			want.Blocked = append(want.Blocked, plan.Blocked{
-				On: plan.ID{Kind: plan.KindInstance, Name: w.Name}, At: listen.At, Temporary: true,
+				On: plan.ID{Kind: plan.KindInstance, Name: w.Name}, At: listen.At, Temporary: true, Service: w.Service,
 				Reason: fmt.Sprintf("the host port %s is taken by %s: publish another one, or stop what holds it", listen, who),
 			})
 

@@ -46,6 +46,8 @@ type Lease struct {
 	Fixed netip.Addr
 	// At is the place in the file, for errors.
 	At Place
+	// Service is the service the instance is one of.
+	Service string
 }
 
 // Segment is a network that addresses are handed out from.
@@ -85,7 +87,7 @@ func Allocate(seg Segment, asked []Lease, have map[string]netip.Addr, taken map[
 
 		reason := refuseFixed(seg, l, used)
 		if reason != "" {
-			blocked = append(blocked, Blocked{On: ID{KindInstance, l.Instance}, Reason: reason, At: l.At})
+			blocked = append(blocked, Blocked{On: ID{KindInstance, l.Instance}, Reason: reason, At: l.At, Service: l.Service})
 			continue
 		}
 
@@ -103,16 +105,17 @@ func Allocate(seg Segment, asked []Lease, have map[string]netip.Addr, taken map[
 		used[old] = "instance " + l.Instance
 	}
 
+	free := seg.pool().Masked().Addr() // all below it are taken
 	for _, l := range asked {
 		_, done := out[l.Instance]
 		if l.Fixed.IsValid() || done {
 			continue
 		}
 
-		a := nextFree(seg, used)
+		a := nextFree(seg, free, used)
 		if !a.IsValid() {
 			blocked = append(blocked, Blocked{
-				On: ID{KindInstance, l.Instance}, At: l.At,
+				On: ID{KindInstance, l.Instance}, At: l.At, Service: l.Service,
 				Reason: fmt.Sprintf("no free address is left in %s of network %s: give it a larger ipam subnet", seg.pool(), l.Network),
 			})
 
@@ -121,6 +124,7 @@ func Allocate(seg Segment, asked []Lease, have map[string]netip.Addr, taken map[
 
 		out[l.Instance] = a
 		used[a] = "instance " + l.Instance
+		free = a.Next()
 	}
 
 	return out, blocked
@@ -147,10 +151,11 @@ func (s Segment) pool() netip.Prefix {
 	return s.Subnet
 }
 
-func nextFree(seg Segment, used map[netip.Addr]string) netip.Addr {
+// nextFree is the first free address from a on, the zero Addr when there is none.
+func nextFree(seg Segment, a netip.Addr, used map[netip.Addr]string) netip.Addr {
 	pool := seg.pool()
 	last := lastAddr(seg.Subnet)
-	for a := pool.Masked().Addr(); pool.Contains(a) && a != last; a = a.Next() {
+	for ; pool.Contains(a) && a != last; a = a.Next() {
 		if a != seg.Subnet.Masked().Addr() && used[a] == "" {
 			return a
 		}

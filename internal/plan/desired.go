@@ -111,6 +111,8 @@ type Blocked struct {
 	Reason string
 	// At is the place in the file; the zero Place when there is none.
 	At Place
+	// Service is the service an instance is one of, whose dependents wait; empty for other objects.
+	Service string
 	// Conflict says that something that is not ours stands in the way.
 	Conflict bool
 	// Waits says that nothing is wrong: a dependency is on its way, and its event brings the next plan.

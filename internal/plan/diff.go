@@ -10,10 +10,7 @@ import (
 // Diff compares what is wanted with what is there and says what to do. It needs no clock and does no I/O;
 // what cannot be done is Blocked, what is odd is a Warning. Only objects that carry our owner key are touched.
 func Diff(want Desired, have Observed, led Ledger) Plan {
-	d := differ{
-		want: want, have: have, led: led, last: map[ID]int{},
-		plan: Plan{Stack: want.Stack, Blocked: slices.Clone(want.Blocked), Warnings: slices.Clone(want.Warnings)},
-	}
+	d := newDiffer(want, have, led)
 
 	if !d.project() {
 		return d.plan
@@ -46,6 +43,46 @@ type differ struct {
 	last map[ID]int
 	// refused are objects whose own state keeps what needs them from being touched.
 	refused map[ID]string
+	// services are the wanted instances by service, missing what is blocked of a service, clients the instances
+	// that ask to be restarted with a service.
+	services map[string][]DesiredInstance
+	missing  map[string][]Blocked
+	clients  map[string][]DesiredInstance
+	// turned are the instances that this plan starts or stops, stopped those it stops before their own turn.
+	turned, stopped map[string]bool
+	// ours are the instances that carry our owner key, sorted.
+	ours []string
+}
+
+// newDiffer prepares the lookups, so that a plan costs the same for each instance however many there are.
+func newDiffer(want Desired, have Observed, led Ledger) *differ {
+	d := &differ{
+		want: want, have: have, led: led, last: map[ID]int{}, turned: map[string]bool{}, stopped: map[string]bool{},
+		services: map[string][]DesiredInstance{}, missing: map[string][]Blocked{}, clients: map[string][]DesiredInstance{},
+		plan: Plan{Stack: want.Stack, Blocked: slices.Clone(want.Blocked), Warnings: slices.Clone(want.Warnings)},
+	}
+	for _, w := range want.Instances {
+		d.services[w.Service] = append(d.services[w.Service], w)
+		for _, need := range w.Needs {
+			if need.Restart {
+				d.clients[need.Service] = append(d.clients[need.Service], w)
+			}
+		}
+	}
+
+	for _, b := range want.Blocked {
+		if b.Service != "" {
+			d.missing[b.Service] = append(d.missing[b.Service], b)
+		}
+	}
+
+	for _, n := range slices.Sorted(maps.Keys(have.Instances)) {
+		if have.Instances[n].Config[KeyOwner] == want.Owner {
+			d.ours = append(d.ours, n)
+		}
+	}
+
+	return d
 }
 
 // step appends a step that waits for the object's previous one and for the last ones of deps.
@@ -58,11 +95,25 @@ func (d *differ) step(on ID, op Op, cause string, deps ...ID) *Step {
 		}
 	}
 
+	if turns(op) {
+		d.turned[on.Name] = true
+	}
+
 	slices.Sort(after)
 	d.plan.Steps = append(d.plan.Steps, Step{N: len(d.plan.Steps) + 1, Op: op, On: on, Cause: cause, After: after})
 	d.last[on] = len(d.plan.Steps)
 
 	return &d.plan.Steps[len(d.plan.Steps)-1]
+}
+
+// turns reports whether an op starts or stops an instance; one that is made runs with its first start.
+func turns(op Op) bool {
+	switch op.(type) {
+	case StartInstance, StopInstance, CreateInstance:
+		return true
+	default:
+		return false
+	}
 }
 
 func (d *differ) block(on ID, at Place, format string, args ...any) {

@@ -9,12 +9,7 @@ import (
 
 // ordered lists the wanted instances so that a service comes after all it depends on.
 func (d *differ) ordered() []DesiredInstance {
-	byService := map[string][]DesiredInstance{}
-	for _, w := range d.want.Instances {
-		byService[w.Service] = append(byService[w.Service], w)
-	}
-
-	var out []DesiredInstance
+	out := make([]DesiredInstance, 0, len(d.want.Instances))
 	seen := map[string]bool{}
 	var visit func(service string)
 	visit = func(service string) {
@@ -23,16 +18,17 @@ func (d *differ) ordered() []DesiredInstance {
 		}
 
 		seen[service] = true
-		for _, w := range byService[service] {
-			for _, need := range w.Needs {
+		replicas := d.services[service]
+		if len(replicas) > 0 {
+			for _, need := range replicas[0].Needs { // which all of them share
 				visit(need.Service)
 			}
 		}
 
-		out = append(out, byService[service]...)
+		out = append(out, replicas...)
 	}
 
-	for _, service := range slices.Sorted(maps.Keys(byService)) {
+	for _, service := range slices.Sorted(maps.Keys(d.services)) {
 		visit(service)
 	}
 
@@ -42,7 +38,9 @@ func (d *differ) ordered() []DesiredInstance {
 // instance plans one instance: nothing, a live change, a restart, a rebuild, or a new one.
 func (d *differ) instance(w DesiredInstance) {
 	id := ID{KindInstance, w.Name}
-	if d.isHeld(w) {
+	held, reason := d.holds(w)
+	if held {
+		d.block(id, w.At, "%s", reason)
 		return
 	}
 
@@ -61,26 +59,23 @@ func (d *differ) instance(w DesiredInstance) {
 	d.change(w, have, c)
 }
 
-// isHeld blocks an instance whose network or volume is refused.
-func (d *differ) isHeld(w DesiredInstance) bool {
-	id := ID{KindInstance, w.Name}
+// holds tells whether an instance must be left alone because its network or volume is refused, and why.
+func (d *differ) holds(w DesiredInstance) (held bool, reason string) {
 	for _, n := range w.Networks {
-		reason, refused := d.refused[ID{KindNetwork, n}]
+		why, refused := d.refused[ID{KindNetwork, n}]
 		if refused {
-			d.block(id, w.At, "its network %s is blocked: %s", n, reason)
-			return true
+			return true, fmt.Sprintf("its network %s is blocked: %s", n, why)
 		}
 	}
 
 	for _, v := range w.Volumes {
-		reason, refused := d.refused[ID{KindVolume, v}]
+		why, refused := d.refused[ID{KindVolume, v}]
 		if refused {
-			d.block(id, w.At, "its volume %s is blocked: %s", v, reason)
-			return true
+			return true, fmt.Sprintf("its volume %s is blocked: %s", v, why)
 		}
 	}
 
-	return false
+	return false, ""
 }
 
 // prerequisites are the objects an instance is made from.
@@ -120,7 +115,7 @@ func (d *differ) create(w DesiredInstance) {
 	}
 	delete(op.Config, KeyFiles)
 	if op.Start {
-		d.step(id, op, "new instance of service "+w.Service, deps...)
+		d.step(id, op, "new instance of service "+w.Service, append(deps, d.stopDependents(w.Service)...)...)
 		d.late(w)
 		return
 	}
@@ -135,7 +130,7 @@ func (d *differ) create(w DesiredInstance) {
 		return
 	}
 
-	d.step(id, StartInstance{Name: w.Name}, "new instance", d.needs(w)...)
+	d.step(id, StartInstance{Name: w.Name}, "new instance", append(d.needs(w), d.stopDependents(w.Service)...)...)
 	d.late(w)
 }
 
@@ -254,14 +249,20 @@ func allDevices(w DesiredInstance) map[string]Device {
 func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	id := ID{KindInstance, w.Name}
 	running := have.Status != Stopped && have.Status != Error
-	start := !running && d.led.Started[w.Name] != w.Config[KeyBoot]
+	start := !running && d.led.Started[w.Name] != w.Config[KeyBoot] || d.stopped[w.Name]
+	running = running && !d.stopped[w.Name]
 	if c.rebuild {
 		d.pull(w)
 	}
 
 	if c.empty() {
 		if start && !d.waits(w) {
-			d.step(id, StartInstance{Name: w.Name}, startCause(d.led, w, have), d.startDeps(w)...)
+			cause := startCause(d.led, w, have)
+			if d.stopped[w.Name] {
+				cause = "stopped for its dependency"
+			}
+
+			d.step(id, StartInstance{Name: w.Name}, cause, d.startDeps(w)...)
 		}
 
 		return
@@ -269,7 +270,12 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 
 	cause := changeCause(w, have, c)
 	if c.restart && running {
-		d.step(id, StopInstance{Name: w.Name, Grace: w.Grace}, cause, d.prerequisites(w)...).Interrupts = true
+		if d.waits(w) {
+			return // what runs keeps running until what it needs is there
+		}
+
+		deps := append(d.prerequisites(w), d.stopDependents(w.Service)...)
+		d.step(id, StopInstance{Name: w.Name, Grace: w.Grace}, cause, deps...).Interrupts = true
 		start = true
 	}
 
@@ -303,7 +309,7 @@ func startReason(stopped bool, cause string) string {
 }
 
 func (d *differ) startDeps(w DesiredInstance) []ID {
-	return append(d.prerequisites(w), d.needs(w)...)
+	return append(append(d.prerequisites(w), d.needs(w)...), d.stopDependents(w.Service)...)
 }
 
 func startCause(led Ledger, w DesiredInstance, have ObservedInstance) string {

@@ -301,7 +301,10 @@ func TestDependencyConditions(t *testing.T) {
 		},
 		{
 			name: "completed", condition: "service_completed_successfully",
-			then:   func(w *world) { _ = w.power("db-1", plan.Stopped) },
+			then: func(w *world) {
+				_ = w.power("db-1", plan.Stopped)
+				w.Instances["db-1"].Config[plan.KeyHealthDetail] = `{"exit":0}`
+			},
 			before: "waiting instance/web-1: it waits for db-1 to have done its work",
 			after:  "[1] start instance/web-1: it has not been started yet",
 		},

@@ -23,6 +23,8 @@ type Ledger struct {
 	// autostart: an instance that is stopped although it was started with the wanted hash stopped by itself
 	// or by a user's word, and is left so.
 	Started map[string]string
+	// Exits holds, by instance, how it ended when it last ended by itself.
+	Exits map[string]Exit
 	// Stops remembers, by instance, who stopped it by hand; empty when running.
 	Stops map[string]Stop
 	// Intent is the step begun and not known to have ended, by object ("instance/web-1").
@@ -49,6 +51,16 @@ func (l *Ledger) SetAddress(network, instance string, addr netip.Addr) {
 	}
 
 	l.Addresses[network][instance] = addr
+}
+
+// Exit is how a run of an instance ended.
+type Exit struct {
+	// Run is when the run began (ObservedInstance.LastUsed): an exit of another run says nothing.
+	Run time.Time
+	// Code is the exit code, 128 and the number of the signal where one ended it; Known is false where nobody
+	// can tell.
+	Code  int
+	Known bool
 }
 
 // Stop is a stop that somebody asked for.

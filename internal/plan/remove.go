@@ -1,24 +1,14 @@
 package plan
 
 import (
+	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// ours lists the instances of the project that carry our owner key and this stack's name, sorted.
-func (d *differ) ours() []string {
-	var names []string
-	for _, n := range slices.Sorted(maps.Keys(d.have.Instances)) {
-		if d.have.Instances[n].Config[KeyOwner] == d.want.Owner {
-			names = append(names, n)
-		}
-	}
-
-	return names
-}
 
 // removed stops and deletes the instances of replicas and services that the file no longer has. Blocked ones
 // are wanted, only not to be had now: they stay.
@@ -32,16 +22,30 @@ func (d *differ) removed() {
 		wanted[b.On.Name] = true
 	}
 
-	for _, name := range d.ours() {
-		if wanted[name] {
-			continue
-		}
-
+	gone := slices.DeleteFunc(slices.Clone(d.ours), func(name string) bool { return wanted[name] })
+	slices.SortStableFunc(gone, func(a, b string) int { // the highest numbers first
+		return cmp.Or(strings.Compare(d.service(a), d.service(b)), d.number(b)-d.number(a))
+	})
+	for _, name := range gone {
 		id := ID{KindInstance, name}
-		cause := "service " + d.have.Instances[name].Config[KeyService] + " no longer has it"
+		cause := "service " + d.service(name) + " no longer has it"
 		d.stop(name, cause)
 		d.step(id, DeleteInstance{Name: name}, cause)
 	}
+}
+
+func (d *differ) service(instance string) string {
+	return d.have.Instances[instance].Config[KeyService]
+}
+
+// number is the number of a replica; 0 when it has none.
+func (d *differ) number(instance string) int {
+	n, err := strconv.Atoi(d.have.Instances[instance].Config[KeyIndex])
+	if err != nil {
+		return 0
+	}
+
+	return n
 }
 
 func (d *differ) stop(name, cause string, deps ...ID) {
@@ -60,39 +64,38 @@ func (d *differ) surplusNetworks() {
 		wanted[n.Name] = true
 	}
 
+	var users map[string][]ID
 	for _, name := range slices.Sorted(maps.Keys(d.have.Networks)) {
 		have := d.have.Networks[name]
 		if wanted[name] || have.Config[KeyOwner] != d.want.Owner || have.Config[KeyStack] != d.want.Stack {
 			continue
 		}
 
-		users, held := d.usersOf(name)
-		if held {
-			continue
+		if users == nil {
+			users = d.users()
 		}
 
-		d.step(ID{KindNetwork, name}, DeleteNetwork{Name: name}, "the file no longer has network "+have.Config[KeyName], users...)
+		if slices.ContainsFunc(users[name], func(id ID) bool { return d.last[id] == 0 }) {
+			continue // one of them stays on it
+		}
+
+		d.step(ID{KindNetwork, name}, DeleteNetwork{Name: name}, "the file no longer has network "+have.Config[KeyName], users[name]...)
 	}
 }
 
-// usersOf lists the instances on a network; held says that one of them stays on it.
-func (d *differ) usersOf(network string) (users []ID, held bool) {
+// users lists the instances on each network, sorted.
+func (d *differ) users() map[string][]ID {
+	users := map[string][]ID{}
 	for _, name := range slices.Sorted(maps.Keys(d.have.Instances)) {
-		on := false
-		for _, dev := range d.have.Instances[name].Devices {
-			on = on || dev["type"] == "nic" && dev["network"] == network
-		}
-
-		if !on {
-			continue
-		}
-
 		id := ID{KindInstance, name}
-		users = append(users, id)
-		held = held || d.last[id] == 0
+		for _, dev := range d.have.Instances[name].Devices {
+			if dev["type"] == "nic" && !slices.Contains(users[dev["network"]], id) {
+				users[dev["network"]] = append(users[dev["network"]], id)
+			}
+		}
 	}
 
-	return users, held
+	return users
 }
 
 // Park plans what follows when a stack's file is gone and its grace is over: everything stops, dependents
@@ -103,8 +106,8 @@ func Park(stack, owner string, have Observed) Plan {
 		return Plan{Stack: stack}
 	}
 
-	for _, name := range d.dependentsFirst() {
-		d.stop(name, "the stack's file is gone", d.dependents(name)...)
+	for name, dependents := range d.dependentsFirst() {
+		d.stop(name, "the stack's file is gone", dependents...)
 	}
 
 	return d.plan
@@ -119,8 +122,8 @@ func Clear(stack, owner string, have Observed) Plan {
 	}
 
 	var gone []ID
-	for _, name := range d.dependentsFirst() {
-		d.stop(name, "the stack's file is gone", d.dependents(name)...)
+	for name, dependents := range d.dependentsFirst() {
+		d.stop(name, "the stack's file is gone", dependents...)
 		id := ID{KindInstance, name}
 		d.step(id, DeleteInstance{Name: name}, "the stack's file has been gone for longer than it is kept")
 		gone = append(gone, id)
@@ -140,35 +143,30 @@ func parkDiffer(stack, owner string, have Observed) *differ {
 		return nil
 	}
 
-	return &differ{
-		want: Desired{Owner: owner, Stack: stack, Incus: have.Project.Name}, have: have, last: map[ID]int{},
-		plan: Plan{Stack: stack},
-	}
+	return newDiffer(Desired{Owner: owner, Stack: stack, Incus: have.Project.Name}, have, Ledger{})
 }
 
-// dependentsFirst orders our instances so that one comes after all that wait for it; the boot priority holds
-// the depth of the graph.
-func (d *differ) dependentsFirst() []string {
-	names := d.ours()
-	slices.SortStableFunc(names, func(a, b string) int {
-		return priorityOf(d.have.Instances[a]) - priorityOf(d.have.Instances[b])
-	})
+// dependentsFirst orders our instances so that one comes after all that wait for it, and gives for each the ones
+// whose stop comes before its own: the boot priority holds the depth of the graph, and a layer waits for the one
+// above it, which waits for those above.
+func (d *differ) dependentsFirst() iter.Seq2[string, []ID] {
+	names := slices.Clone(d.ours)
+	priority := func(name string) int { return priorityOf(d.have.Instances[name]) }
+	slices.SortStableFunc(names, func(a, b string) int { return priority(a) - priority(b) })
 
-	return names
-}
+	return func(yield func(string, []ID) bool) {
+		var before, layer []ID
+		for i, name := range names {
+			if i > 0 && priority(name) != priority(names[i-1]) {
+				before, layer = layer, nil
+			}
 
-// dependents are the instances whose stop comes before this one's.
-func (d *differ) dependents(name string) []ID {
-	mine := priorityOf(d.have.Instances[name])
-
-	var ids []ID
-	for _, other := range d.ours() {
-		if priorityOf(d.have.Instances[other]) < mine {
-			ids = append(ids, ID{KindInstance, other})
+			layer = append(layer, ID{KindInstance, name})
+			if !yield(name, before) {
+				return
+			}
 		}
 	}
-
-	return ids
 }
 
 // Recover rebuilds what a lost ledger knew of a stack from the objects themselves: addresses, and which

@@ -15,10 +15,15 @@ import (
 // Render spells a project out: every key and device Incus is to have. It is pure; the same project and input
 // give the same result.
 func Render(p Project, in Input) Desired {
-	r := renderer{p: p, in: in, networks: map[string]Network{}, volumes: map[string]Volume{}}
+	r := renderer{p: p, in: in, networks: map[string]Network{}, volumes: map[string]Volume{}, depths: depths(p.Services)}
 	d := Desired{
 		Owner: in.Owner, Stack: p.Stack, Name: p.Name, Incus: p.Incus, Source: p.Source,
 		Config: r.project(), Warnings: slices.Clone(p.Warnings), Blocked: slices.Clone(in.Blocked),
+	}
+
+	r.blocked = make(map[ID]bool, len(d.Blocked))
+	for _, b := range d.Blocked {
+		r.blocked[b.On] = true
 	}
 
 	for _, n := range p.Networks {
@@ -31,7 +36,6 @@ func Render(p Project, in Input) Desired {
 	}
 
 	for _, s := range p.Services {
-		d.Warnings = append(d.Warnings, unlookedAt(s)...)
 		for i := 1; i <= s.Replicas; i++ {
 			r.service(&d, s, i)
 		}
@@ -50,28 +54,6 @@ func Render(p Project, in Input) Desired {
 	return d
 }
 
-// unlookedAt warns of a condition that is honoured in part.
-func unlookedAt(s Service) []Warning {
-	var out []Warning
-	for _, dep := range s.DependsOn {
-		if dep.Condition == "service_completed_successfully" {
-			out = append(out, Warning{
-				File: s.At.File, Line: s.At.Line, Key: "services." + s.Name + ".depends_on." + dep.Service,
-				Text: "the service starts when " + dep.Service + " has ended; its exit code is looked at only where ic-healthd watches it (a healthcheck, or restart: on-failure)",
-			})
-		}
-
-		if dep.Restart {
-			out = append(out, Warning{
-				File: s.At.File, Line: s.At.Line, Key: "services." + s.Name + ".depends_on." + dep.Service,
-				Text: "restart: true is not honoured: the service goes on when " + dep.Service + " is restarted",
-			})
-		}
-	}
-
-	return out
-}
-
 type renderer struct {
 	p         Project
 	in        Input
@@ -79,13 +61,15 @@ type renderer struct {
 	volumes   map[string]Volume
 	owners    map[string][2]uint32
 	anonymous []DesiredVolume
+	depths    map[string]int
+	blocked   map[ID]bool
 }
 
 // service renders one replica, or says why it cannot be.
 func (r *renderer) service(d *Desired, s Service, index int) {
 	name := InstanceName(s, index)
 	id := ID{KindInstance, name}
-	if slices.ContainsFunc(r.in.Blocked, func(b Blocked) bool { return b.On == id }) {
+	if r.blocked[id] {
 		return
 	}
 
@@ -97,13 +81,13 @@ func (r *renderer) service(d *Desired, s Service, index int) {
 			b.Temporary = true
 		}
 
-		d.Blocked = append(d.Blocked, Blocked{On: id, Reason: b.Reason, At: s.Image.At, Temporary: b.Temporary})
+		d.Blocked = append(d.Blocked, Blocked{On: id, Reason: b.Reason, At: s.Image.At, Temporary: b.Temporary, Service: s.Name})
 		return
 	}
 
 	inst, err := r.instance(s, index, name, img)
 	if err != nil {
-		d.Blocked = append(d.Blocked, Blocked{On: id, Reason: err.Error(), At: s.At})
+		d.Blocked = append(d.Blocked, Blocked{On: id, Reason: err.Error(), At: s.At, Service: s.Name})
 		return
 	}
 

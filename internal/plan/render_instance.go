@@ -110,7 +110,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		c["boot.autostart"] = "false"
 	}
 
-	if depth := r.depth(s.Name, map[string]bool{}); depth > 0 {
+	if depth := r.depths[s.Name]; depth > 0 {
 		c["boot.autostart.priority"] = strconv.Itoa(depth)
 	}
 
@@ -127,26 +127,39 @@ func pinned(img Image) string {
 	return ref + "@" + img.Digest
 }
 
-// depth counts how many services wait, one behind the other, for this one. Incus starts higher priorities
+// depths counts, for each service, how many wait for it, one behind the other. Incus starts higher priorities
 // first, so the order holds at boot without us.
-func (r *renderer) depth(service string, seen map[string]bool) int {
-	if seen[service] {
-		return 0
-	}
-
-	seen[service] = true
-	defer delete(seen, service)
-
-	depth := 0
-	for _, s := range r.p.Services {
+func depths(services []Service) map[string]int {
+	waiting := map[string][]string{} // service → those that depend on it
+	for _, s := range services {
 		for _, dep := range s.DependsOn {
-			if dep.Service == service {
-				depth = max(depth, 1+r.depth(s.Name, seen))
-			}
+			waiting[dep.Service] = append(waiting[dep.Service], s.Name)
 		}
 	}
 
-	return depth
+	out := make(map[string]int, len(services))
+	open := map[string]bool{} // a cycle, which the file's loader refuses, ends where it began
+	var visit func(service string) int
+	visit = func(service string) int {
+		depth, done := out[service]
+		if done || open[service] {
+			return depth
+		}
+
+		open[service] = true
+		for _, w := range waiting[service] {
+			depth = max(depth, 1+visit(w))
+		}
+
+		out[service] = depth
+
+		return depth
+	}
+	for _, s := range services {
+		visit(s.Name)
+	}
+
+	return out
 }
 
 // rawLXC makes the app PID 1, so that it gets its stop signal, the whole grace period, and is seen exiting

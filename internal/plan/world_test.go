@@ -331,3 +331,42 @@ func image(ref string) plan.Image {
 }
 
 func newLedger() *plan.Ledger { return &plan.Ledger{Stack: "blog", Started: map[string]string{}} }
+
+// broad hands out the addresses of a network with room for all.
+func broad(p plan.Project) (plan.Segment, map[string]netip.Addr) {
+	subnet := netip.MustParsePrefix("10.64.0.0/16")
+	seg := plan.Segment{Subnet: subnet, Gateway: subnet.Addr().Next()}
+
+	var asked []plan.Lease
+	for _, s := range p.Services {
+		for r := 1; r <= s.Replicas; r++ {
+			asked = append(asked, plan.Lease{Network: "blog-default", Instance: plan.InstanceName(s, r)})
+		}
+	}
+
+	addrs, _ := plan.Allocate(seg, asked, nil, nil)
+
+	return seg, addrs
+}
+
+// become makes the world what is wanted at a stroke.
+func (w *world) become(want plan.Desired, led *plan.Ledger) {
+	w.Project = &plan.ObservedProject{Name: want.Incus, Config: want.Config}
+	for _, n := range want.Networks {
+		w.Networks[n.Name] = plan.ObservedNetwork{Type: "bridge", Managed: true, Config: n.Config}
+	}
+
+	for _, v := range want.Volumes {
+		w.Volumes[v.Pool+"/"+v.Name] = plan.ObservedVolume{Pool: v.Pool, Config: v.Config}
+	}
+
+	for _, i := range want.Instances {
+		devices := maps.Clone(i.Devices)
+		maps.Copy(devices, i.Late)
+		w.Instances[i.Name] = plan.ObservedInstance{
+			Status: plan.Running, Config: i.Config, Devices: devices, Fingerprint: i.Image.Fingerprint, Created: w.clock, LastUsed: w.clock.Add(1),
+		}
+		w.Images[i.Image.Fingerprint] = plan.ObservedImage{}
+		led.Started[i.Name] = i.Config[plan.KeyBoot]
+	}
+}

@@ -23,6 +23,7 @@ func fields(l *plan.Ledger) map[string]any {
 		"images":     &l.Images,
 		"addresses":  &l.Addresses,
 		"started":    &l.Started,
+		"exits":      &l.Exits,
 		"stops":      &l.Stops,
 		"intents":    &l.Intents,
 		"conditions": &l.Conditions,
