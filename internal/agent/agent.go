@@ -160,6 +160,7 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 		Server: a.incus, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
 		Images: image.New(image.Options{Transport: a.conf.Registry, AuthFile: a.conf.Settings.Registry.AuthFile, Log: a.log}),
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
+		Refused: refused, Boot: bootID(),
 		Owner: owner, Self: selfName(), Pool: pool, Domain: a.conf.Settings.domain(), Log: a.log,
 	}, nil
 }
@@ -199,6 +200,11 @@ func (a *Agent) exit(ctx context.Context, project, instance string) (code int, k
 	e, err := a.incus.ExitOf(ctx, project, instance)
 
 	return e.Code, e.Known, err
+}
+
+// refused tells what a version of a service asks for in vain from what is wrong with the host.
+func refused(err error) bool {
+	return errors.Is(err, incus.ErrRefused) || errors.Is(err, incus.ErrProgram)
 }
 
 func away(err error) bool { return errors.Is(err, incus.ErrUnavailable) }

@@ -49,6 +49,16 @@ func selfName() string {
 	return u.Username
 }
 
+// bootID names the present run of the host (random(4), boot_id); empty when it cannot be read.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+
+	return strings.TrimSpace(string(b))
+}
+
 // hostPrefixes lists the networks the host is on or has a route to, the default route aside. What cannot be
 // read is left out: Incus refuses a real overlap itself.
 func hostPrefixes() []netip.Prefix {

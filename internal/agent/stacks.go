@@ -196,13 +196,19 @@ func (s *stacks) seed(stack, project string) {
 // hint carries an event of Incus to the loops it may concern.
 func (s *stacks) hint(h incus.Hint, self string) {
 	stopped := h.Kind == "instance" && (h.Action == "instance-shutdown" || h.Action == "instance-stopped")
+	started := h.Kind == "instance" && (h.Action == "instance-started" || h.Action == "instance-restarted")
+	byHand := h.User != "" && h.User != self && h.User != "ic-healthd"
 	for _, l := range s.all() {
 		v := l.View()
 		mine := v.Project != nil && v.Project.Incus == h.Project
 		switch {
 		case h.Resync, mine && h.Kind != "network" && relevant(h):
-			if mine && stopped && !stopping(v, h.Name) && h.User != "" && h.User != self && h.User != "ic-healthd" {
+			switch {
+			case mine && stopped && byHand && !stopping(v, h.Name):
 				l.StoppedBy(h.Name, h.User, time.Now())
+				continue
+			case mine && started && byHand:
+				l.Touched(h.Name)
 				continue
 			}
 

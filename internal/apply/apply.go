@@ -26,6 +26,8 @@ type Server interface {
 	Observe(ctx context.Context, project string) (plan.Observed, error)
 	// Do makes one call.
 	Do(ctx context.Context, project string, op plan.Op) error
+	// LastWords reads what an instance's program last wrote.
+	LastWords(ctx context.Context, project, instance string) (string, error)
 }
 
 // Ledger remembers stacks over restarts.
@@ -89,6 +91,11 @@ type Host struct {
 	Away func(error) bool
 	// Blame finds out which config key or device of an instance an error is about; nil means that none is known.
 	Blame func(err error, config map[string]string, devices map[string]plan.Device) (key, device string)
+	// Refused reports whether an error says that Incus refuses what was asked, or that a program cannot be run,
+	// which trying again does not mend; nil means never.
+	Refused func(error) bool
+	// Boot names the present run of the host (boot id).
+	Boot string
 	// Claim reports whether the stack may have the Incus project, and else which stack has it; nil means yes.
 	Claim func(stack, project string) (holder string, ok bool)
 

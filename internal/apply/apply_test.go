@@ -29,6 +29,7 @@ type bench struct {
 	client *incus.Client
 	images *registry
 	path   string
+	boot   string
 	files  sync.Map // stack → func() (plan.Project, error)
 
 	db   *state.DB
@@ -125,6 +126,12 @@ func (b *bench) begin() {
 		Away:      func(err error) bool { return errors.Is(err, incus.ErrUnavailable) },
 		Temporary: func(err error) bool { return errors.Is(err, image.ErrUnavailable) },
 		Blame:     incus.Blame,
+		Refused:   func(err error) bool { return errors.Is(err, incus.ErrRefused) },
+		Boot:      b.boot,
+		Exit: func(ctx context.Context, project, name string) (int, bool, error) {
+			e, err := b.client.ExitOf(ctx, project, name)
+			return e.Code, e.Known, err
+		},
 		Load: func(_ context.Context, src apply.Source) (plan.Project, error) {
 			load, ok := b.files.Load(src.Hash)
 			if !ok {

@@ -27,6 +27,8 @@ func (f *findings) add(kind string, on plan.ID, text string) {
 func (f *findings) blocked(b plan.Blocked) {
 	kind := "Blocked"
 	switch {
+	case b.Type != "":
+		kind = b.Type
 	case b.Conflict:
 		kind = "Conflict"
 	case b.Waits:

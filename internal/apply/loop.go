@@ -36,6 +36,7 @@ type Loop struct {
 	failed    map[string]time.Time // when an instance's last start failed
 	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
 	notBefore time.Time
+	due       time.Time // when an update that is watched has to be looked at; zero when none is
 	turn      View
 }
 
@@ -46,6 +47,8 @@ type mail struct {
 	back    bool
 	dirty   bool
 	stops   map[string]plan.Stop
+	retries []order
+	touched []string
 	waiters []chan<- struct{}
 }
 
@@ -182,10 +185,16 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 
 	m := l.collect()
 	l.take(m, now)
+	l.obey(m)
+	l.due = time.Time{}
 
 	again := l.pass(ctx, now)
 	l.turn.Turned = time.Now()
 	next := l.delay(again)
+	if !l.due.IsZero() {
+		next = min(next, max(time.Until(l.due), 10*time.Millisecond))
+	}
+
 	l.turn.Next = time.Now().Add(next)
 	l.publish()
 	for _, w := range m.waiters {
@@ -230,6 +239,7 @@ type again int
 const (
 	later   again = iota // at the next resync
 	retry                // something failed that may pass
+	soon                 // at once
 	resume               // as before: what failed has its time still to come
 	waiting              // for the grace of a removal
 )
@@ -244,6 +254,8 @@ func (l *Loop) delay(a again) time.Duration {
 		l.notBefore = time.Now().Add(next)
 
 		return next
+	case soon:
+		return 10 * time.Millisecond
 	case resume:
 		return max(time.Until(l.notBefore), 10*time.Millisecond)
 	case waiting:
@@ -272,6 +284,7 @@ func (l *Loop) publish() {
 	// What the loop goes on writing to is not shown.
 	v.Ledger.Started, v.Ledger.Stops, v.Ledger.Intents = maps.Clone(l.led.Started), maps.Clone(l.led.Stops), nil
 	v.Ledger.Exits = maps.Clone(l.led.Exits)
+	v.Ledger.Rollouts = maps.Clone(l.led.Rollouts)
 	l.view.Store(&v)
 	if l.host.Publish != nil {
 		l.host.Publish()

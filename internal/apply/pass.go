@@ -179,8 +179,9 @@ func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
 
 	l.seen(have)
 	l.ended(ctx, have)
-	in := l.prepare(ctx, *l.led.Project, have)
-	want := plan.Render(*l.led.Project, in)
+	wide := plan.Widen(*l.led.Project, l.led.Good)
+	in := l.prepare(ctx, wide, have)
+	want := l.roll(ctx, wide, in, plan.Render(*l.led.Project, in), have)
 	l.ports(ctx, &want, have)
 	l.turn.Desired, l.turn.Observed, l.turn.Segments = want, have, in.Segments
 
@@ -191,7 +192,7 @@ func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
 func (l *Loop) recover(have plan.Observed) {
 	l.lost = false
 	r := plan.Recover(l.stack, l.host.Owner, have)
-	l.led.Started = r.Started
+	l.led.Started, l.led.Rollouts = r.Started, r.Rollouts
 	for network, addrs := range r.Addresses {
 		for instance, a := range addrs {
 			if !l.led.Addresses[network][instance].IsValid() {
@@ -223,6 +224,10 @@ func (l *Loop) seen(have plan.Observed) {
 	maps.DeleteFunc(l.led.Started, func(name, _ string) bool {
 		_, there := have.Instances[name]
 		return !there
+	})
+	maps.DeleteFunc(l.led.Stops, func(name string, _ plan.Stop) bool {
+		_, there := have.Instances[name]
+		return !there // Deleting it was another word than stopping it.
 	})
 	maps.DeleteFunc(l.led.Exits, func(name string, e plan.Exit) bool { return !have.Instances[name].LastUsed.Equal(e.Run) })
 }
@@ -320,6 +325,11 @@ func (l *Loop) stuck(ctx context.Context, p plan.Plan, failed map[plan.ID]error,
 	if away {
 		l.turn.State = Waiting
 		return retry
+	}
+
+	if l.refused(failed) {
+		l.notBefore, l.failures = time.Time{}, 0
+		return soon
 	}
 
 	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)

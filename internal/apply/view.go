@@ -40,6 +40,8 @@ type View struct {
 	Ledger   plan.Ledger
 	// Plan is what is left to do: empty when all is well.
 	Plan plan.Plan
+	// Notes say what is to be known of an instance's update, by name.
+	Notes map[string]string
 	// Next is when the loop looks again by itself.
 	Next time.Time
 	// Turned is when the loop last finished a pass.

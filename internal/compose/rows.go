@@ -16,7 +16,7 @@ var serviceRows = []row{
 	{"pull_policy", (*service).pullPolicy, nil},
 	{"container_name", (*service).containerName, nil},
 	{"scale", (*service).replicas, nil},
-	{"deploy", nil, []string{"replicas", "resources.limits.cpus", "resources.limits.memory", "resources.limits.pids"}},
+	{"deploy", (*service).rollouts, []string{"replicas", "update_config", "rollback_config", "resources.limits.cpus", "resources.limits.memory", "resources.limits.pids"}},
 	{"command", (*service).command, nil},
 	{"entrypoint", (*service).entrypoint, nil},
 	{"working_dir", (*service).workingDir, nil},
@@ -143,8 +143,6 @@ var unsupported = map[string]string{
 	"deploy.placement":              "ignored: there is one host",
 	"deploy.resources.reservations": "not supported yet: nothing is reserved",
 	"deploy.restart_policy":         "not supported yet: use restart",
-	"deploy.rollback_config":        "not supported yet: it has no effect",
-	"deploy.update_config":          "not supported yet: it has no effect",
 
 	"networks.*.ipv6_address":           "not supported yet: the network has IPv4 only",
 	"networks.*.driver_opts":            "ignored: set the NIC's keys with x-incus",

@@ -34,6 +34,8 @@ var (
 	ErrConflict = errors.New("changed by somebody else meanwhile")
 	// ErrRefused: Incus does not accept a value; the same call will fail again.
 	ErrRefused = errors.New("refused")
+	// ErrProgram: the instance's program cannot be run: it is not there, or is none.
+	ErrProgram = errors.New("its program cannot be run")
 	// ErrMismatch: the registry gave another image than the one asked for. It is an ErrRefused too.
 	ErrMismatch = errors.New("another image than expected")
 	// ErrRegistry: Incus could not fetch the image just now; it may exist.

@@ -3,8 +3,6 @@ package incus
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -34,29 +32,10 @@ func (c *Client) ExitOf(ctx context.Context, project, name string) (Exit, error)
 	return exitIn(text), nil
 }
 
-// lxcLog reads lxc.log. The library's own call ignores contexts.
+// lxcLog reads lxc.log.
 func (c *Client) lxcLog(ctx context.Context, project, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
-	defer cancel()
 	v := url.Values{"project": {project}}
-	target := "http://custom.socket/1.0/instances/" + url.PathEscape(name) + "/logs/lxc.log?" + v.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return "", c.judge(ctx, err, false)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return "", said(resp.Status, resp.StatusCode)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxLog))
-	if err != nil {
-		return "", c.judge(ctx, err, false)
-	}
-	return string(b), nil
+	return c.text(ctx, "/1.0/instances/"+url.PathEscape(name)+"/logs/lxc.log?"+v.Encode())
 }
 
 var (

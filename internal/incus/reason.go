@@ -28,7 +28,11 @@ func (c *Client) explained(ctx context.Context, project, name string, err error)
 	if why == "" {
 		return err
 	}
-	return kinded{fmt.Errorf("the container does not start: %s", why), []error{err}}
+	kinds := []error{err}
+	if strings.Contains(why, "Failed to exec") {
+		kinds = append(kinds, ErrProgram)
+	}
+	return kinded{fmt.Errorf("the container does not start: %s", why), kinds}
 }
 
 // noSource is how Incus refuses a bind mount of what does not exist.

@@ -69,7 +69,11 @@ type DesiredInstance struct {
 	Listens []Listen
 	// Forwards are those of them that the agent answers on loopback.
 	Forwards []Forward
-	At       Place
+	// Lasting says that its program is not to end (restart: always or unless-stopped).
+	Lasting bool
+	// Leave says that it is not touched in this pass, whatever it is like.
+	Leave bool
+	At    Place
 	// Origins are the Service's, and those of the devices made of its mounts and ports.
 	Origins map[string]Place
 }
@@ -117,9 +121,20 @@ type Blocked struct {
 	Conflict bool
 	// Waits says that nothing is wrong: a dependency is on its way, and its event brings the next plan.
 	Waits bool
+	// Type is the condition's, where it is another one than Blocked, Conflict or Waiting.
+	Type string
 	// Temporary blocks resolve themselves (a registry that is down): they are retried.
 	Temporary bool
 }
+
+// The types of conditions about updates (Blocked.Type).
+const (
+	TypeGoingBack  = "GoingBack"
+	TypeRolledBack = "RolledBack"
+	TypePaused     = "Paused"
+	// TypeUpdateFailed: instances failed, and the file says to go on.
+	TypeUpdateFailed = "UpdateFailed"
+)
 
 // Input is what Render needs besides the project.
 type Input struct {

@@ -55,6 +55,10 @@ func (d *differ) instance(w DesiredInstance) {
 		return
 	}
 
+	if w.Leave {
+		return
+	}
+
 	c := d.compare(w, have)
 	d.change(w, have, c)
 }
@@ -177,6 +181,10 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 		c.config[KeyFiles] = ""
 	}
 
+	if have.Config[KeyHeld] != "" && w.Config[KeyHeld] == "" {
+		c.config[KeyHeld] = ""
+	}
+
 	c.devices = changedDevices(w, have)
 	d.settle(id, c.config)
 
@@ -245,11 +253,19 @@ func allDevices(w DesiredInstance) map[string]Device {
 	return all
 }
 
+// due says whether an instance that does not run has to be started: it was not with its present spec, and nobody
+// stopped it by hand, which holds whatever else changes.
+func (d *differ) due(w DesiredInstance) bool {
+	_, byHand := d.led.Stops[w.Name]
+
+	return !byHand && d.led.Started[w.Name] != w.Config[KeyBoot]
+}
+
 // change brings an existing instance to what is wanted with the least interruption.
 func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	id := ID{KindInstance, w.Name}
 	running := have.Status != Stopped && have.Status != Error
-	start := !running && d.led.Started[w.Name] != w.Config[KeyBoot] || d.stopped[w.Name]
+	start := !running && d.due(w) || d.stopped[w.Name]
 	running = running && !d.stopped[w.Name]
 	if c.rebuild {
 		d.pull(w)

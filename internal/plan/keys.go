@@ -20,8 +20,13 @@ const (
 	// no longer wanted are removed and those set by hand are left alone.
 	KeyKeys    = "user.ic-agent.keys"
 	KeyDevices = "user.ic-agent.devices"
+	// KeyHeld says, on an instance that went back to the version before, which newer one failed: the files' hash
+	// and the image's digest.
+	KeyHeld = "user.ic-agent.held"
 	// KeyAliases are the further DNS names of the instance's service: "net=alias,alias net2=alias".
 	KeyAliases = "user.ic-agent.aliases"
+
+	keyAutostart = "boot.autostart"
 
 	// KeyHealthStatus is written by the health daemon and by nobody else.
 	KeyHealthStatus = "user.healthcheck.status"

@@ -27,6 +27,12 @@ type Ledger struct {
 	Exits map[string]Exit
 	// Stops remembers, by instance, who stopped it by hand; empty when running.
 	Stops map[string]Stop
+	// Good holds, by service, the version it last did well with: what a failed update goes back to.
+	Good map[string]Version
+	// Rollouts are the updates under way or given up, by service.
+	Rollouts map[string]Rollout
+	// Host names the run of the host (boot id) that the Rollouts were watched in.
+	Host string
 	// Intent is the step begun and not known to have ended, by object ("instance/web-1").
 	Intents map[string]Intent
 	// Conditions say what is wrong, sorted by Type and Object; empty when all is well.

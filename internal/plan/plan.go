@@ -16,6 +16,8 @@ const (
 	KindVolume   Kind = "volume"
 	KindImage    Kind = "image"
 	KindInstance Kind = "instance"
+	// KindService is a compose service: it stands in conditions, never in a step.
+	KindService Kind = "service"
 )
 
 // ID names an object. It prints as "instance/web-1".
@@ -162,6 +164,8 @@ func verb(op Op) string {
 func (b Blocked) String() string {
 	word := "blocked"
 	switch {
+	case b.Type != "":
+		word = strings.ToLower(b.Type)
 	case b.Conflict:
 		word = "conflict"
 	case b.Waits:

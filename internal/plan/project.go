@@ -151,6 +151,8 @@ type Service struct {
 	Origins map[string]Place
 	// PostStart are run one after the other once an instance has started, PreStop before its stop signal.
 	PostStart, PreStop []Hook
+	// Rollout says how a running service is changed, Rollback how it goes back when that fails.
+	Rollout, Rollback RolloutPolicy
 	// ServiceExtension is the service's x-ic-agent.
 	ServiceExtension
 }

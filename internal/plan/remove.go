@@ -182,6 +182,15 @@ func Recover(stack, owner string, have Observed) Ledger {
 			setString(&led.Started, name, inst.Config[KeyBoot])
 		}
 
+		hash, digest, held := strings.Cut(inst.Config[KeyHeld], " ")
+		if held {
+			if led.Rollouts == nil {
+				led.Rollouts = map[string]Rollout{}
+			}
+
+			led.Rollouts[inst.Config[KeyService]] = Rollout{Hash: hash, Digest: digest, Phase: HeldBack, Reason: "why is not known any more"}
+		}
+
 		for device, addr := range inst.Addresses {
 			network := inst.Devices[device]["network"]
 			if network != "" && strings.Contains(inst.Devices[device]["ipv4.address"], "/") {

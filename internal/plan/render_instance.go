@@ -41,7 +41,7 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 
 	d := DesiredInstance{
 		Name: name, Service: s.Name, Image: img, At: s.At, Needs: s.DependsOn, Grace: s.Process.StopGrace,
-		Files: slices.Clone(s.Files), Origins: maps.Clone(s.Origins),
+		Lasting: s.Restart == "always" || s.Restart == "unless-stopped", Files: slices.Clone(s.Files), Origins: maps.Clone(s.Origins),
 	}
 	if d.Grace == 0 {
 		d.Grace = defaultGrace

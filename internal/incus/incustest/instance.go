@@ -29,6 +29,8 @@ type App struct {
 	StartError string
 	// IgnoresStop makes it ignore the stop signal.
 	IgnoresStop bool
+	// Console is what it writes.
+	Console string
 	// StopsAfter is how long it takes to end after the stop signal.
 	StopsAfter time.Duration
 }

@@ -260,3 +260,18 @@ func (s *Server) getLog(r *http.Request) reply {
 		_, _ = w.Write([]byte(text))
 	}
 }
+
+func (s *Server) getConsole(r *http.Request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.find(project(r), r.PathValue("name"))
+	if err != nil {
+		return failed(err)
+	}
+	text := strings.ReplaceAll(s.apps[key{i.api.Project, i.api.Name}].Console, "\n", "\r\n")
+	s.emit(i.api.Project, "instance-console-retrieved", ref(i.api.Project, "instances", i.api.Name, "console"), "", s.requestor(), nil)
+	return func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = w.Write([]byte(text))
+	}
+}

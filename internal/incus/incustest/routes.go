@@ -50,6 +50,7 @@ func (s *Server) routes() *http.ServeMux {
 		"POST /1.0/instances/{name}/files":       s.postFile,
 		"DELETE /1.0/instances/{name}/files":     s.deleteFile,
 		"GET /1.0/instances/{name}/logs/lxc.log": s.getLog,
+		"GET /1.0/instances/{name}/console":      s.getConsole,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { h(r)(w) })
 	}

@@ -1,0 +1,174 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// keptLines is how much of what a failed instance wrote is kept.
+const keptLines = 20
+
+// roll decides which instances may have the version of the file now, and remembers how far the updates are.
+func (l *Loop) roll(ctx context.Context, wide plan.Project, in plan.Input, want plan.Desired, have plan.Observed) plan.Desired {
+	l.rearm()
+	rolled := plan.Roll(plan.Rolling{
+		Project: *l.led.Project, Generation: l.led.Generation, New: want, Old: plan.Before(wide, l.led.Good, in), Have: have,
+		Ledger: l.led, Addresses: in.Addresses, Now: time.Now(),
+	})
+	for _, f := range rolled.Failures {
+		l.note(ctx, rolled.Rollouts, f)
+	}
+
+	for _, name := range rolled.Accepted {
+		l.log.InfoContext(ctx, "version did well", "service", name, "generation", l.led.Generation)
+	}
+
+	for name, ro := range rolled.Rollouts {
+		before := l.led.Rollouts[name]
+		if ro.Phase != before.Phase || ro.Hash != before.Hash || ro.Digest != before.Digest {
+			l.log.InfoContext(ctx, "update", "service", name, "generation", ro.Generation, "phase", string(ro.Phase), "reason", ro.Reason)
+		}
+	}
+
+	l.led.Good, l.led.Rollouts = rolled.Good, rolled.Rollouts
+	l.due = rolled.Next
+	l.turn.Notes = rolled.Notes
+	l.turn.Project = l.inForce()
+
+	return rolled.Want
+}
+
+// rearm begins the watch over updated instances anew where the host has been started since: that they were, too, is
+// not their doing.
+func (l *Loop) rearm() {
+	if l.led.Host == l.host.Boot {
+		return
+	}
+
+	l.led.Host = l.host.Boot
+	for _, ro := range l.led.Rollouts {
+		for _, trials := range []map[string]plan.Trial{ro.Trials, ro.Returns} {
+			for name, t := range trials {
+				t.Start, t.Moved = time.Time{}, time.Time{}
+				trials[name] = t
+			}
+		}
+	}
+}
+
+// note keeps what a failed instance wrote with its update.
+func (l *Loop) note(ctx context.Context, rollouts map[string]plan.Rollout, f plan.Failure) {
+	text, err := l.host.Server.LastWords(ctx, l.led.Project.Incus, f.Instance)
+	if err != nil {
+		l.log.DebugContext(ctx, "last words not read", "instance", f.Instance, "err", err)
+	}
+
+	ro := rollouts[f.Service]
+	if ro.Evidence == "" {
+		ro.Evidence = fmt.Sprintf("%s: %s\n%s", f.Instance, f.Reason, lastLines(text))
+		rollouts[f.Service] = ro
+	}
+
+	l.log.WarnContext(ctx, "update failed", "service", f.Service, "instance", f.Instance, "reason", f.Reason, "phase", string(ro.Phase))
+}
+
+func lastLines(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+
+	return strings.Join(lines[max(0, len(lines)-keptLines):], "\n")
+}
+
+// inForce is the project with each service that went back as it was before.
+func (l *Loop) inForce() *plan.Project {
+	p := *l.led.Project
+	p.Services = slices.Clone(p.Services)
+	for i, s := range p.Services {
+		v, known := l.led.Good[s.Name]
+		if l.led.Rollouts[s.Name].Phase == plan.HeldBack && known {
+			v.Service.Replicas = s.Replicas
+			p.Services[i] = v.Service
+		}
+	}
+
+	return &p
+}
+
+// Retry tries updates again that were given up: of one service, or of all when its name is empty; by is who asks.
+func (l *Loop) Retry(service, by string, done chan<- struct{}) {
+	l.post(func(m *mail) {
+		m.retries = append(m.retries, order{service: service, by: by})
+		m.dirty = true
+		if done != nil {
+			m.waiters = append(m.waiters, done)
+		}
+	})
+}
+
+// Touched tells that somebody started or restarted an instance by hand: it is no failure of an update's.
+func (l *Loop) Touched(instance string) {
+	l.post(func(m *mail) {
+		m.touched = append(m.touched, instance)
+		m.dirty = true
+	})
+}
+
+// order is a user's word about a stack.
+type order struct{ service, by string }
+
+// obey carries out what users asked for.
+func (l *Loop) obey(m mail) {
+	for _, o := range m.retries {
+		for _, name := range slices.Sorted(maps.Keys(l.led.Rollouts)) {
+			if o.service == "" || o.service == name {
+				l.log.Info("update is tried again", "service", name, "by", o.by)
+				delete(l.led.Rollouts, name)
+			}
+		}
+
+		l.notBefore, l.failures = time.Time{}, 0
+	}
+
+	for _, name := range m.touched {
+		for _, ro := range l.led.Rollouts {
+			t, tried := ro.Trials[name]
+			if tried {
+				t.Start, t.Moved = time.Time{}, time.Time{}
+				ro.Trials[name] = t
+			}
+		}
+	}
+}
+
+// refused notes steps that failed because Incus refuses what the version asks for, or because its program cannot be
+// run: that is the version's own doing, and no outage. It reports whether there were any.
+func (l *Loop) refused(failed map[plan.ID]error) bool {
+	if l.host.Refused == nil {
+		return false
+	}
+
+	found := false
+
+	for id, err := range failed {
+		if id.Kind != plan.KindInstance || !l.host.Refused(err) {
+			continue
+		}
+
+		for service, ro := range l.led.Rollouts {
+			t, tried := ro.Trials[id.Name]
+			if tried && ro.Phase == "" && !t.Passed {
+				t.Failed = err.Error()
+				ro.Trials[id.Name] = t
+				l.log.Warn("update failed", "service", service, "instance", id.Name, "reason", t.Failed)
+				found = true
+			}
+		}
+	}
+
+	return found
+}

@@ -1,0 +1,446 @@
+package apply_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/apply"
+	"github.com/incus-compose/ic-agent/internal/image"
+	"github.com/incus-compose/ic-agent/internal/incus/incustest"
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// good runs a stack until every service of it has proved well.
+func (b *bench) good(p plan.Project) {
+	b.t.Helper()
+	b.edit(p)
+	b.mustBe(apply.InSync)
+	b.pass(time.Minute)
+	for _, s := range p.Services {
+		if b.loop.View().Ledger.Good[s.Name].Hash != p.Hash {
+			b.t.Fatalf("%s is not known to be good", s.Name)
+		}
+	}
+}
+
+// pass lets time go by.
+func (b *bench) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// modes are the MODE that each instance of web has.
+func (b *bench) modes() string {
+	var out []string
+	for _, n := range b.server.Instances("blog") {
+		i, _ := b.server.Instance("blog", n)
+		if strings.HasPrefix(n, "web-") {
+			out = append(out, fmt.Sprint(i.Config["environment.MODE"], " ", i.Status))
+		}
+	}
+
+	return strings.Join(out, ", ")
+}
+
+func (b *bench) mustHaveModes(want string) {
+	b.t.Helper()
+	if got := b.modes(); got != want {
+		v := b.loop.View()
+		b.t.Fatalf("the web instances are %q, want %q: %v\n%s", got, want, v.Ledger.Conditions, v.Plan)
+	}
+}
+
+// exit ends an instance's program.
+func (b *bench) exit(name string, code int) {
+	b.t.Helper()
+	err := b.server.Exit("blog", name, code)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+
+	b.pass(time.Second)
+}
+
+// verdict does what the health daemon does when it has judged an instance.
+func (b *bench) verdict(name, status string) {
+	b.t.Helper()
+	detail, err := json.Marshal(map[string]any{"since": time.Now(), "output": "said " + status})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+
+	err = b.client.Do(b.t.Context(), "blog", plan.UpdateInstance{
+		Name: name, Config: map[string]string{plan.KeyHealthStatus: status, plan.KeyHealthDetail: string(detail)},
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+
+	b.loop.Dirty()
+	b.pass(time.Second)
+}
+
+// condition returns the text of a condition; empty when there is none.
+func (b *bench) condition(kind string) string {
+	for _, c := range b.loop.View().Ledger.Conditions {
+		if c.Type == kind {
+			return c.Text
+		}
+	}
+
+	return ""
+}
+
+// check gives web a health check.
+func check(p *plan.Project) {
+	p.Services[1].Config = map[string]string{"user.healthcheck.enabled": "true", "user.healthcheck.test": `["CMD","ok"]`}
+}
+
+func policy(change func(*plan.Service)) func(*plan.Project) {
+	return func(p *plan.Project) { change(&p.Services[1]) }
+}
+
+// TestUpdateOneAtATime: by default one instance changes at a time, and the next when it has run for 30 s.
+func TestUpdateOneAtATime(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b")))
+		b.mustHaveModes("b Running, a Running")
+		b.mustBe(apply.Applying)
+		b.pass(25 * time.Second)
+		b.mustHaveModes("b Running, a Running")
+		b.pass(10 * time.Second)
+		b.mustHaveModes("b Running, b Running")
+		b.pass(time.Minute)
+		b.mustBe(apply.InSync)
+		if g := b.loop.View().Ledger.Good["web"]; g.Hash != "2" || len(b.loop.View().Ledger.Rollouts) > 0 {
+			t.Errorf("good is %q; rollouts %v", g.Hash, b.loop.View().Ledger.Rollouts)
+		}
+	})
+}
+
+// TestUpdateWaitsForHealth: with a check the next one changes ten seconds after healthy, however long that takes.
+func TestUpdateWaitsForHealth(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.edit(blog("1", check))
+		b.verdict("web-1", "healthy")
+		b.verdict("web-2", "healthy")
+		b.pass(time.Minute)
+		b.edit(blog("2", check, mode("b")))
+		b.pass(time.Hour)
+		b.mustHaveModes("b Running, a Running")
+		if c := b.condition("Waiting"); !strings.Contains(c, "is ic-healthd running?") {
+			t.Errorf("without a verdict: %q", c)
+		}
+
+		b.verdict("web-1", "starting")
+		b.pass(time.Hour)
+		b.mustHaveModes("b Running, a Running")
+		b.verdict("web-1", "healthy")
+		b.pass(5 * time.Second)
+		b.mustHaveModes("b Running, a Running")
+		b.pass(10 * time.Second)
+		b.mustHaveModes("b Running, b Running")
+	})
+}
+
+// TestFailedUpdateGoesBackAndIsHeld: an instance that ends, or is restarted, or becomes unhealthy takes its update
+// back; the other instances are never touched, and nothing is tried again until the file changes or a user asks.
+func TestFailedUpdateGoesBackAndIsHeld(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		fail       func(*bench)
+	}{
+		{"it ends", "it ended with exit code 3", func(b *bench) { b.exit("web-1", 3) }},
+		{"it is restarted", "was restarted", func(b *bench) {
+			b.pass(5 * time.Second)
+			b.quietly(func() { b.exit("web-1", 3) })
+		}},
+		{"it is unhealthy", "it is unhealthy: its probe said", func(b *bench) { b.verdict("web-1", "unhealthy") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(b *bench) {
+				b.server.SetApp("blog", "web-1", incustest.App{Console: "first\nlast words\n"})
+				b.edit(blog("1", check))
+				b.verdict("web-1", "healthy")
+				b.verdict("web-2", "healthy")
+				b.pass(time.Minute)
+				second, _ := b.server.Instance("blog", "web-2")
+				b.edit(blog("2", check, mode("b")))
+				b.mustHaveModes("b Running, a Running")
+				c.fail(b)
+				b.mustHaveModes("a Running, a Running")
+				b.verdict("web-1", "healthy")
+				b.mustBe(apply.Blocked)
+				if text := b.condition(plan.TypeRolledBack); !strings.Contains(text, c.want) || !strings.Contains(text, "ic-agent retry blog/web") {
+					t.Errorf("it says %q", text)
+				}
+
+				if e := b.loop.View().Ledger.Rollouts["web"].Evidence; !strings.Contains(e, "last words") {
+					t.Errorf("kept of it: %q", e)
+				}
+
+				b.writes()
+				b.pass(3 * time.Hour)
+				b.end()
+				b.begin()
+				b.edit(blog("2", check, mode("b")))
+				b.pass(3 * time.Hour)
+				if w := b.writes(); len(w) > 0 {
+					t.Errorf("held, and yet: %v", w)
+				}
+
+				after, _ := b.server.Instance("blog", "web-2")
+				if !after.LastUsedAt.Equal(second.LastUsedAt) {
+					t.Error("the other instance was restarted")
+				}
+
+				b.edit(blog("3", check, mode("c")))
+				b.mustHaveModes("c Running, a Running")
+			})
+		})
+	}
+}
+
+// quietly does something to Incus while the loop does not hear of it.
+func (b *bench) quietly(do func()) {
+	b.deaf()
+	synctest.Wait()
+	do()
+	err := b.client.Do(b.t.Context(), "blog", plan.StartInstance{Name: "web-1"})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+
+	b.loop.Dirty()
+	b.pass(time.Second)
+}
+
+// TestRetryTriesAgain: a user's word ends the hold.
+func TestRetryTriesAgain(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b")))
+		b.exit("web-1", 1)
+		b.mustHaveModes("a Running, a Running")
+		done := make(chan struct{})
+		b.loop.Retry("web", "root", done)
+		<-done
+		b.mustHaveModes("b Running, a Running")
+		b.pass(2 * time.Minute)
+		b.mustHaveModes("b Running, b Running")
+		b.mustBe(apply.InSync)
+	})
+}
+
+// TestOutagesNeverCauseARollback: a registry, a network or an Incus that is away stops nothing, and reverts nothing.
+func TestOutagesNeverCauseARollback(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.images.set(fmt.Errorf("no route: %w", image.ErrUnavailable))
+		next := blog("2", mode("b"), policy(func(s *plan.Service) { s.Image.Ref = "web:2" }))
+		b.edit(next)
+		b.pass(time.Hour)
+		b.mustHaveModes("a Running, a Running")
+		b.images.set(nil)
+		b.server.Fail(incustest.Fault{Method: "POST", Path: "/1.0/images", Times: -1, Status: 500, Message: "registry is down"})
+		b.pass(time.Hour)
+		b.mustHaveModes("a Running, a Running")
+		b.server.Mend()
+		b.server.Fail(incustest.Fault{Method: "PUT", Path: "/1.0/instances/web-1/state", Times: 20, Status: 503})
+		b.pass(3 * time.Hour)
+		b.mustHaveModes("b Running, b Running")
+		b.mustBe(apply.InSync)
+	})
+}
+
+// TestRefusedUpdateGoesBack: what Incus refuses to set leaves the service with what it had.
+func TestRefusedUpdateGoesBack(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b"), policy(func(s *plan.Service) { s.XIncus = map[string]string{"limits.memory": "much"} })))
+		b.pass(time.Minute)
+		b.mustHaveModes("a Running, a Running")
+		if text := b.condition(plan.TypeRolledBack); !strings.Contains(text, "Invalid value") {
+			t.Errorf("it says %q", text)
+		}
+	})
+}
+
+// TestRollbackOfAHalfDoneUpdate: what had the new version already goes back, too.
+func TestRollbackOfAHalfDoneUpdate(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b")))
+		b.pass(35 * time.Second)
+		b.mustHaveModes("b Running, b Running")
+		b.exit("web-2", 1)
+		b.pass(10 * time.Second)
+		b.mustHaveModes("a Running, a Running")
+		b.pass(time.Hour)
+		b.mustHaveModes("a Running, a Running")
+	})
+}
+
+// TestFailureActions: pause leaves a mix, continue goes on, a ratio is tolerated.
+func TestFailureActions(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		set        func(*plan.Service)
+	}{
+		{"pause", "b Stopped, a Running", func(s *plan.Service) { s.Rollout.Action = plan.ActionPause }},
+		{"continue", "b Stopped, b Running", func(s *plan.Service) { s.Rollout.Action = plan.ActionContinue }},
+		{"ratio", "b Stopped, b Running", func(s *plan.Service) { s.Rollout.MaxFailureRatio = 0.5 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(b *bench) {
+				b.good(blog("1", policy(c.set)))
+				b.edit(blog("2", policy(c.set), mode("b")))
+				b.exit("web-1", 1)
+				b.pass(time.Hour)
+				b.mustHaveModes(c.want)
+			})
+		})
+	}
+}
+
+// TestParallelismAndDelay: as many at a time as the file says, and a pause between groups.
+func TestParallelismAndDelay(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		all := policy(func(s *plan.Service) {
+			s.Replicas, s.Rollout = 4, plan.RolloutPolicy{Parallelism: 2, Monitor: 5 * time.Second, Delay: 20 * time.Second}
+		})
+		b.good(blog("1", all))
+		b.edit(blog("2", all, mode("b")))
+		b.mustHaveModes("b Running, b Running, a Running, a Running")
+		b.pass(20 * time.Second)
+		b.mustHaveModes("b Running, b Running, a Running, a Running")
+		b.pass(10 * time.Second)
+		b.mustHaveModes("b Running, b Running, b Running, b Running")
+	})
+}
+
+// TestFurtherEditSupersedes: an edit during an update is what is wanted from then on, and what is gone back to stays
+// what did well.
+func TestFurtherEditSupersedes(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b")))
+		b.edit(blog("3", mode("c")))
+		b.mustHaveModes("c Running, a Running")
+		b.exit("web-1", 1)
+		b.pass(time.Minute)
+		b.mustHaveModes("a Running, a Running")
+		if g := b.loop.View().Ledger.Good["web"]; g.Hash != "1" {
+			t.Errorf("good is %q", g.Hash)
+		}
+	})
+}
+
+// TestDependantsAreGated: what depends on a service that is being updated is updated after it, and not at all when
+// that went back.
+func TestDependantsAreGated(t *testing.T) {
+	both := func(p *plan.Project) { p.Services[0].Environment = map[string]string{"TUNE": "1"} }
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", both, mode("b")))
+		b.mustHaveModes("a Running, a Running")
+		b.pass(35 * time.Second)
+		b.mustHaveModes("b Running, a Running")
+		b.pass(2 * time.Minute)
+		b.mustHaveModes("b Running, b Running")
+		b.edit(blog("3", func(p *plan.Project) { p.Services[0].Environment = map[string]string{"TUNE": "2"} }, mode("c")))
+		b.exit("db-1", 1)
+		b.pass(time.Hour)
+		b.mustHaveModes("b Running, b Running")
+		b.mustRun("db-1", "web-1", "web-2")
+	})
+}
+
+// TestRebootIsNoFailure: that an updated instance was started again with its host says nothing against it.
+func TestRebootIsNoFailure(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.boot = "first"
+		b.end()
+		b.begin()
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b")))
+		b.end()
+		b.boot = "second"
+		for _, op := range []plan.Op{plan.StopInstance{Name: "web-1", Grace: time.Second}, plan.StartInstance{Name: "web-1"}} {
+			err := b.client.Do(b.t.Context(), "blog", op)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		b.begin()
+		b.edit(blog("2", mode("b")))
+		b.pass(2 * time.Minute)
+		b.mustHaveModes("b Running, b Running")
+	})
+}
+
+// TestLostLedgerKeepsTheHold: a version that failed is known to have from the instances themselves.
+func TestLostLedgerKeepsTheHold(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b")))
+		b.exit("web-1", 1)
+		b.pass(time.Minute)
+		b.end()
+		b.path += ".new"
+		b.begin()
+		b.writes()
+		b.edit(blog("2", mode("b")))
+		b.pass(time.Hour)
+		b.mustHaveModes("a Running, a Running")
+		if w := b.writes(); len(w) > 0 {
+			t.Errorf("writes: %v", w)
+		}
+
+		b.edit(blog("3", mode("c")))
+		b.pass(time.Minute)
+		b.mustHaveModes("c Running, c Running")
+	})
+}
+
+// TestKilledDuringAnUpdate: whichever call of an update the agent dies in, the next one ends it properly, one instance
+// at a time.
+func TestKilledDuringAnUpdate(t *testing.T) {
+	for n := 1; n <= 14; n++ {
+		for _, fails := range []bool{false, true} {
+			inBubble(t, func(b *bench) {
+				b.good(blog("1"))
+				b.quiet()
+				b.server.Fail(incustest.Fault{Path: "/1.0/*", Nth: n, Hang: true})
+				p := blog("2", mode("b"))
+				b.files.Store(p.Hash, p)
+				b.loop.Changed(apply.Source{Stack: "blog", Files: []string{p.Source}, Hash: p.Hash}, nil)
+				b.pass(2 * time.Second)
+				b.end()
+				b.server.Mend()
+				b.begin()
+				b.edit(p)
+				if fails && slices.Contains(strings.Split(b.modes(), ", "), "b Running") {
+					b.exit("web-1", 1)
+				}
+
+				b.pass(10 * time.Minute)
+				got := b.modes()
+				if want := "b Running, b Running"; !fails && got != want {
+					t.Errorf("call %d: %s, want %s", n, got, want)
+				}
+
+				if want := "a Running, a Running"; fails && got != want {
+					t.Errorf("call %d, failing: %s, want %s: %v", n, got, want, b.loop.View().Ledger.Rollouts)
+				}
+			})
+		}
+	}
+}

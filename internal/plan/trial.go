@@ -1,0 +1,160 @@
+package plan
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// The times an instance has to be well, where the file says nothing: after it became healthy, and after its start
+// where it has no check.
+const (
+	monitorHealthy   = 10 * time.Second
+	monitorUnchecked = 30 * time.Second
+)
+
+// restartSlack is how exactly two readings of one start agree.
+const restartSlack = time.Second
+
+// checked says that somebody judges the instance's health.
+func checked(w DesiredInstance) bool {
+	return w.Config[keyHealthTest] != "" || w.Config[keyHealthEnabled] == "true" || w.Config["user.ic-agent.probe"] != ""
+}
+
+// HealthOf is the health status of an instance's present run: the health daemon's word, and since when it holds; empty
+// when it has not judged this run yet. A word from before the instance's last start is about another process.
+func HealthOf(have ObservedInstance) (status string, since time.Time) {
+	status = have.Config[KeyHealthStatus]
+	if have.Status != Running || status == "" {
+		return "", time.Time{}
+	}
+
+	var detail struct {
+		Since time.Time `json:"since"`
+	}
+	err := json.Unmarshal([]byte(have.Config[KeyHealthDetail]), &detail)
+	if err != nil || detail.Since.IsZero() {
+		return status, have.LastUsed // Another health daemon, which says only the word.
+	}
+
+	if detail.Since.Before(have.LastUsed) {
+		return "", time.Time{}
+	}
+
+	return status, detail.Since
+}
+
+// probeOutput is what an instance's probe last said.
+func probeOutput(have ObservedInstance) string {
+	var detail struct {
+		Output string `json:"output"`
+	}
+	err := json.Unmarshal([]byte(have.Config[KeyHealthDetail]), &detail)
+	if err != nil {
+		return ""
+	}
+
+	return detail.Output
+}
+
+// steady says whether an instance has been well for long enough to be what is gone back to, and else when it may be.
+func (r *roller) steady(s Service, m member) (due time.Time, well bool) {
+	switch {
+	case !m.exists || !m.at:
+		return time.Time{}, false
+	case !m.running:
+		code, ended := r.exit(m)
+		return time.Time{}, ended && code == 0 // A job that has done its work.
+	case m.have.LastUsed.IsZero():
+		return time.Time{}, false
+	}
+
+	due = m.have.LastUsed.Add(cmp.Or(s.Rollout.Monitor, monitorUnchecked))
+	if checked(m.now) {
+		status, since := HealthOf(m.have)
+		if status != "healthy" {
+			return time.Time{}, false
+		}
+
+		due = since.Add(cmp.Or(s.Rollout.Monitor, monitorHealthy))
+	}
+
+	return due, !r.in.Now.Before(due)
+}
+
+// judge looks at an instance that was changed: whether it is well, whether it failed, or what is waited for. A monitor
+// of zero is content with an instance that is up.
+func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checked bool) time.Duration) (_ Trial, waits string, due time.Time) {
+	switch {
+	case t.ended() || m.byHand:
+		return t, "", time.Time{}
+	case !m.running && r.in.Ledger.Started[w.Name] != w.Config[KeyBoot]:
+		return t, "it is being changed", time.Time{}
+	case !m.running:
+		return r.judgeEnd(m, t), "", time.Time{}
+	case t.Start.IsZero() && m.have.LastUsed.Add(restartSlack).Before(t.Moved):
+		return t, "its start is not known to Incus yet", r.in.Now.Add(restartSlack)
+	case t.Start.IsZero():
+		t.Start = m.have.LastUsed
+	case m.have.LastUsed.After(t.Start.Add(restartSlack)):
+		t.Failed = fmt.Sprintf("it ended, and was restarted, %s after its start", m.have.LastUsed.Sub(t.Start).Round(time.Second))
+		return t, "", time.Time{}
+	}
+
+	since := t.Start
+	if checked(w) {
+		var status string
+		status, since = HealthOf(m.have)
+		switch status {
+		case "healthy":
+		case "unhealthy":
+			t.Failed = "it is unhealthy"
+			said := probeOutput(m.have)
+			if said != "" {
+				t.Failed += ": its probe said " + fmt.Sprintf("%.200q", said)
+			}
+
+			return t, "", time.Time{}
+		case "":
+			return t, "its health is not known yet (is ic-healthd running?)", time.Time{}
+		default:
+			return t, "it is not healthy yet", time.Time{}
+		}
+	}
+
+	due = since.Add(monitor(checked(w)))
+	if r.in.Now.Before(due) {
+		return t, "it is watched until " + due.Format(time.TimeOnly), due
+	}
+
+	t.Passed = true
+
+	return t, "", time.Time{}
+}
+
+// judgeEnd judges an instance that ended: that is well only of a job that did its work.
+func (r *roller) judgeEnd(m member, t Trial) Trial {
+	code, known := r.exit(m)
+
+	switch {
+	case !known:
+		t.Failed = "it ended by itself"
+	case code == 0 && !m.now.Lasting:
+		t.Passed = true
+	default:
+		t.Failed = fmt.Sprintf("it ended with exit code %d", code)
+	}
+
+	return t
+}
+
+// exit is how an instance's last run ended.
+func (r *roller) exit(m member) (code int, known bool) {
+	e, read := r.in.Ledger.Exits[m.now.Name]
+	if read && e.Known && e.Run.Equal(m.have.LastUsed) {
+		return e.Code, true
+	}
+
+	return exitCode(m.have)
+}

@@ -1,0 +1,253 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// update is one service on its way from one version to another, for one pass.
+type update struct {
+	*roller
+	s       Service
+	ro      Rollout
+	members []member
+	// from is the generation to go back to; same says that it is this very version, so that there is nothing to go
+	// back to.
+	from uint64
+	same bool
+}
+
+// run judges what was changed, decides whether to go on, and wants each instance as it is to be now.
+func (u *update) run() {
+	u.ro.Trials, u.ro.Returns = maps.Clone(u.ro.Trials), maps.Clone(u.ro.Returns)
+	if u.ro.Trials == nil {
+		u.ro.Trials = map[string]Trial{}
+	}
+
+	if u.ro.Returns == nil {
+		u.ro.Returns = map[string]Trial{}
+	}
+
+	if u.ro.Phase == "" {
+		u.forward()
+	}
+
+	if u.ro.Phase == GoingBack {
+		u.goBack()
+	}
+
+	switch u.ro.Phase {
+	case Paused:
+		u.pause()
+	case HeldBack:
+		u.hold()
+	default:
+	}
+}
+
+// forward changes the instances a group at a time, each once the ones before are well.
+func (u *update) forward() {
+	var waits string
+	busy := 0
+	for _, m := range u.members {
+		t, tried := u.ro.Trials[m.now.Name]
+		if !tried || t.ended() {
+			continue
+		}
+
+		if !m.at {
+			busy++
+			continue
+		}
+
+		before := t
+		var why string
+		var due time.Time
+		t, why, due = u.judge(m, m.now, t, u.monitor)
+		if t.ended() && !before.ended() {
+			u.ro.NotBefore = u.in.Now.Add(u.s.Rollout.Delay)
+		}
+
+		if t.Failed != "" {
+			u.out.Failures = append(u.out.Failures, Failure{Service: u.s.Name, Instance: m.now.Name, Reason: t.Failed})
+		}
+
+		u.ro.Trials[m.now.Name] = t
+		if why != "" {
+			busy++
+			waits = m.now.Name + ": " + why
+			u.out.Notes[m.now.Name] = "updated: " + why
+			u.look(due)
+		}
+	}
+
+	if u.failed() {
+		return
+	}
+
+	u.move(busy, waits)
+}
+
+// monitor is for how long an instance has to be well.
+func (u *update) monitor(checked bool) time.Duration {
+	if checked {
+		return cmp.Or(u.s.Rollout.Monitor, monitorHealthy)
+	}
+
+	return cmp.Or(u.s.Rollout.Monitor, monitorUnchecked)
+}
+
+// failed counts the instances that are no good, and turns the update round when there are too many.
+func (u *update) failed() bool {
+	bad := 0
+	for _, m := range u.members {
+		t := u.ro.Trials[m.now.Name]
+		if t.Failed == "" {
+			continue
+		}
+
+		bad++
+		if u.ro.Reason == "" {
+			u.ro.Reason = m.now.Name + ": " + t.Failed
+		}
+	}
+
+	if bad == 0 || float64(bad)/float64(len(u.members)) <= u.s.Rollout.MaxFailureRatio || u.same {
+		return false
+	}
+
+	switch u.s.Rollout.Action {
+	case ActionContinue:
+		return false
+	case ActionPause:
+		u.ro.Phase = Paused
+	default:
+		u.ro.Phase, u.ro.NotBefore = GoingBack, time.Time{}
+	}
+
+	return true
+}
+
+// slots is how many may be on their way at once.
+func slots(p RolloutPolicy, all int) int {
+	switch {
+	case p.Parallelism < 0:
+		return all
+	case p.Parallelism == 0:
+		return 1
+	}
+
+	return p.Parallelism
+}
+
+// move wants the new version for what may change now. What does not run is not interrupted by its change, so it does
+// not have to wait for its turn.
+func (u *update) move(busy int, waits string) {
+	free := slots(u.s.Rollout, len(u.members)) - busy
+	gate := u.gate()
+	switch {
+	case gate != "":
+		waits, free = gate, 0
+	case u.in.Now.Before(u.ro.NotBefore):
+		waits, free = "the delay between two of them lasts until "+u.ro.NotBefore.Format(time.TimeOnly), 0
+	}
+
+	left := false
+	for _, m := range u.members {
+		_, tried := u.ro.Trials[m.now.Name]
+		switch {
+		case m.at && m.exists, tried:
+			u.want(m.now)
+			continue
+		case !m.exists, !m.running && gate == "":
+		case free <= 0:
+			left = true
+			u.wait(m, waits)
+			continue
+		default:
+			free--
+		}
+
+		if !m.byHand {
+			u.ro.Trials[m.now.Name] = Trial{Boot: m.now.Config[KeyBoot], Moved: u.in.Now}
+		}
+
+		u.want(m.now)
+		left = true
+	}
+
+	if left && u.in.Now.Before(u.ro.NotBefore) {
+		u.look(u.ro.NotBefore)
+	}
+
+	u.done(left)
+}
+
+// wait keeps an instance as it is until its turn.
+func (u *update) wait(m member, why string) {
+	w := m.now
+	if m.back {
+		w = m.was
+	} else {
+		w.Leave = true
+	}
+
+	u.want(w)
+	u.out.Want.Blocked = append(u.out.Want.Blocked, Blocked{
+		On: ID{KindInstance, m.now.Name}, Waits: true, At: u.s.At, Reason: "its update waits: " + why,
+	})
+}
+
+// gate says which dependency's update has to end first, "" when none has.
+func (u *update) gate() string {
+	for _, need := range u.s.DependsOn {
+		ro, active := u.out.Rollouts[need.Service]
+		if !active {
+			continue
+		}
+
+		switch ro.Phase {
+		case "":
+			return "the service " + need.Service + " it depends on is being updated"
+		case GoingBack, HeldBack:
+			return "the update of the service " + need.Service + " it depends on failed and went back"
+		case Paused:
+			return "the update of the service " + need.Service + " it depends on is paused"
+		}
+	}
+
+	return ""
+}
+
+// done ends the update when every instance has the new version and is well.
+func (u *update) done(left bool) {
+	well := !left
+	for _, m := range u.members {
+		t, tried := u.ro.Trials[m.now.Name]
+		ok := !tried || t.Passed || m.byHand
+		if t.Failed != "" {
+			var due time.Time
+			due, ok = u.steady(u.s, m) // It may have got well since.
+			u.look(due)
+		}
+
+		well = well && m.exists && m.at && ok
+	}
+
+	if !well {
+		u.out.Rollouts[u.s.Name] = u.ro
+		if u.ro.Reason != "" {
+			u.tell(TypeUpdateFailed, fmt.Sprintf("generation %d of %s stays although %s", u.ro.Generation, u.s.Name, u.ro.Reason))
+		}
+
+		return
+	}
+
+	byHand := slices.ContainsFunc(u.members, func(m member) bool { return m.byHand })
+	if !byHand {
+		u.accept(u.s, u.members)
+	}
+}
