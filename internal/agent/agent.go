@@ -69,6 +69,7 @@ type Agent struct {
 	since  time.Time
 	db     *state.DB
 	incus  *incus.Client
+	images *supplied
 	dns    *dns.Server
 	watch  *watch.Watcher
 	stacks *stacks
@@ -101,7 +102,9 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 		return nil, err
 	}
 
-	a.incus = incus.New(incus.Options{Socket: conf.Settings.Incus.Socket, Dial: conf.Dial, Log: a.log})
+	a.images = &supplied{log: a.log, changed: a.changed}
+	a.incus = incus.New(incus.Options{Socket: conf.Settings.Incus.Socket, Dial: conf.Dial, Log: a.log, Progress: a.images.progress})
+	a.images.Client, a.images.images = a.incus, a.resolver()
 	upstreams, err := conf.Settings.upstreams()
 	if err != nil {
 		return nil, err
@@ -157,12 +160,22 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 	a.ports = &ports{probe: a.probePort}
 
 	return &apply.Host{
-		Server: a.incus, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
-		Images: image.New(image.Options{Transport: a.conf.Registry, AuthFile: a.conf.Settings.Registry.AuthFile, Log: a.log}),
+		Server: a.images, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
+		Images: a.images.images,
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
 		Refused: refused, Boot: bootID(),
 		Owner: owner, Self: selfName(), Pool: pool, Domain: a.conf.Settings.domain(), Log: a.log,
 	}, nil
+}
+
+// resolver asks registries as the settings say.
+func (a *Agent) resolver() *image.Resolver {
+	s := a.conf.Settings
+
+	return image.New(image.Options{
+		Transport: a.conf.Registry, AuthFiles: s.authFiles(), Mirrors: s.Registry.Mirrors, Insecure: s.Registry.Insecure,
+		CertDirs: []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}, Log: a.log,
+	})
 }
 
 // loader runs the parse child, or parses here where there is none.

@@ -41,6 +41,7 @@ func (a *Agent) Status(_ context.Context) (api.Status, error) {
 		s.DNS.Failed[l.Want.String()] = l.Err.Error()
 	}
 
+	s.Pulls = a.images.underway()
 	views, skipped := a.stacks.views()
 	for _, v := range views {
 		s.Stacks = append(s.Stacks, stackOf(v))

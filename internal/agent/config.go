@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 )
@@ -41,10 +43,20 @@ type Settings struct {
 	} `toml:"dns"`
 	// Registry is about images.
 	Registry struct {
-		// AuthFile is a docker-style config.json; empty means none.
+		// AuthFile is a docker-style config.json; empty means the systemd credential "registry-auth" and
+		// /etc/ic-agent/auth.json.
 		AuthFile string `toml:"auth_file"`
+		// Mirrors are asked before a registry, by its host.
+		Mirrors map[string][]string `toml:"mirrors"`
+		// Insecure are the registries that may speak plain http or show any certificate.
+		Insecure []string `toml:"insecure"`
+		// KeepUnused is for how long an image that no stack needs any more is kept; empty means 24h.
+		KeepUnused string `toml:"keep_unused"`
 	} `toml:"registry"`
 }
+
+// defaultKeepUnused leaves a day for going back to what ran before.
+const defaultKeepUnused = 24 * time.Hour
 
 // defaultPool is in 10.0.0.0/8, away from the ranges that routers, Docker, libvirt and Incus hand out by
 // default.
@@ -92,6 +104,11 @@ func ReadSettings(path string) (Settings, error) {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 
+	_, err = s.keepUnused()
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+
 	return s, nil
 }
 
@@ -127,6 +144,34 @@ func (s Settings) upstreams() ([]netip.AddrPort, error) {
 	}
 
 	return out, nil
+}
+
+// authFiles are the files with logins, by precedence. A file of the settings stands alone.
+func (s Settings) authFiles() []string {
+	if s.Registry.AuthFile != "" {
+		return []string{s.Registry.AuthFile}
+	}
+
+	var files []string
+	credentials := os.Getenv("CREDENTIALS_DIRECTORY") // systemd.exec(5), LoadCredential=
+	if credentials != "" {
+		files = append(files, filepath.Join(credentials, "registry-auth"))
+	}
+
+	return append(files, "/etc/ic-agent/auth.json")
+}
+
+func (s Settings) keepUnused() (time.Duration, error) {
+	if s.Registry.KeepUnused == "" {
+		return defaultKeepUnused, nil
+	}
+
+	d, err := time.ParseDuration(s.Registry.KeepUnused)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("registry.keep_unused: %q is not a duration, such as 24h", s.Registry.KeepUnused)
+	}
+
+	return d, nil
 }
 
 func (s Settings) domain() string {

@@ -14,9 +14,23 @@ type Status struct {
 	DNS   DNS       `json:"dns"`
 	// Stacks are sorted by name.
 	Stacks []Stack `json:"stacks"`
+	// Pulls are the images that are being fetched, the oldest first.
+	Pulls []Pull `json:"pulls,omitempty"`
 	// Problems are sentences about what is wrong beside the stacks: directories, files that make no stack,
 	// listeners. Each says what to do.
 	Problems []string `json:"problems,omitempty"`
+}
+
+// Pull is an image that is being fetched.
+type Pull struct {
+	Image string `json:"image"`
+	// Stage is Incus's word for what it does; empty before its first.
+	Stage string `json:"stage,omitempty"`
+	// Sent and Size are in bytes of layers. Sent stays 0 where Incus fetches the image by itself; Size is 0
+	// when it is not known.
+	Sent  int64     `json:"sent,omitempty"`
+	Size  int64     `json:"size,omitempty"`
+	Since time.Time `json:"since"`
 }
 
 // Incus is what is known of the Incus server.

@@ -53,6 +53,7 @@ func (v view) all(s api.Status) {
 			v.printf("%s: %s\n", v.paint(bold, st.Name), hang(condition(c)))
 		}
 	}
+	v.pulls(s.Pulls)
 	v.printf("\n%s\n", v.agent(s))
 	for _, p := range s.Problems {
 		v.printf("%s %s\n", v.paint(yellow, "problem:"), p)

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,12 +21,8 @@ type authFile struct {
 	CredsStore  string                      `json:"credsStore"`
 }
 
-// readAuth reads the auth file; without one, or while it does not exist yet, nobody is logged in. It is read
-// anew for every conversation, so a login takes effect at once.
+// readAuth reads one auth file; one that does not exist holds no logins.
 func readAuth(path string) (authFile, error) {
-	if path == "" {
-		return authFile{}, nil
-	}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return authFile{}, nil
@@ -41,34 +38,50 @@ func readAuth(path string) (authFile, error) {
 	return f, nil
 }
 
+// findLogin looks for a login for the image in the auth files, the first that has one; file is where it was
+// found, or else where one would be looked for. The files are read anew for every conversation, so a login
+// takes effect at once.
+func (r *Resolver) findLogin(ctx context.Context, s source) (cfg authn.AuthConfig, file string, ok bool, err error) {
+	for _, file = range r.opts.AuthFiles {
+		f, err := readAuth(file)
+		if err != nil {
+			return cfg, file, false, err
+		}
+		cfg, ok, err := f.login(ctx, s)
+		if err != nil || ok {
+			return cfg, file, ok, err
+		}
+	}
+	return cfg, file, false, nil
+}
+
 // login returns the login for the image; ok is false when there is none. A login for a repository or a
-// namespace ("quay.io/team") goes before that for the whole registry, as in containers-auth.json(5). A login
-// that only a credential helper could give is an error: a daemon runs no helpers.
-func (f authFile) login(s source) (cfg authn.AuthConfig, ok bool, err error) {
+// namespace ("quay.io/team") goes before that for the whole registry, as in containers-auth.json(5). A
+// registry's own credential helper goes before both, and the common one (credsStore) is asked last.
+func (f authFile) login(ctx context.Context, s source) (cfg authn.AuthConfig, ok bool, err error) {
+	for key, helper := range f.CredHelpers {
+		if place(key) == s.host {
+			return askHelper(ctx, helper, key)
+		}
+	}
 	byPlace := map[string]authn.AuthConfig{}
 	for key, cfg := range f.Auths {
 		byPlace[place(key)] = cfg
 	}
 	for at := s.host + "/" + s.path; at != ""; at = parent(at) {
-		cfg, listed := byPlace[at]
+		cfg := byPlace[at]
 		if cfg != (authn.AuthConfig{}) {
 			return cfg, true, nil
 		}
-		if listed && f.CredsStore != "" {
-			return cfg, false, helperError(f.CredsStore, at)
-		}
 	}
-	for key, helper := range f.CredHelpers {
-		if place(key) == s.host {
-			return cfg, false, helperError(helper, s.host)
-		}
+	if f.CredsStore == "" {
+		return cfg, false, nil
 	}
-	return cfg, false, nil
-}
-
-func helperError(helper, place string) error {
-	return fmt.Errorf("%w: the login for %s is kept by the credential helper %q, which a daemon does not run: write it into the auth file, with skopeo login --authfile",
-		ErrUnauthorized, place, helper)
+	key := s.host
+	if key == hub {
+		key = "https://index.docker.io/v1/" // as docker login stores it
+	}
+	return askHelper(ctx, f.CredsStore, key)
 }
 
 // place is what a key of "auths" stands for, as "host" or "host/path"; docker writes Docker Hub as
@@ -97,12 +110,16 @@ func parent(path string) string {
 }
 
 // keepSecret refuses to send a login in the clear. go-containerregistry falls back to plain http for
-// registries with a private address, which anyone in between can provoke.
-type keepSecret struct{ next http.RoundTripper }
+// registries with a private address, which anyone in between can provoke. Where the settings call a registry
+// insecure, that was the user's choice.
+type keepSecret struct {
+	next     http.RoundTripper
+	insecure func(host string) bool
+}
 
 // RoundTrip implements http.RoundTripper.
 func (k keepSecret) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme == "http" && req.Header.Get("Authorization") != "" && !loopback(req.URL.Hostname()) {
+	if req.URL.Scheme == "http" && req.Header.Get("Authorization") != "" && !loopback(req.URL.Hostname()) && !k.insecure(req.URL.Host) {
 		return nil, fmt.Errorf("%s speaks no https, and a login is not sent in the clear", req.URL.Host)
 	}
 	return k.next.RoundTrip(req)

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"mime"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -38,15 +41,17 @@ type conversation struct {
 
 // open looks up the login and sets the limits. Retries are off: they are the caller's.
 func (r *Resolver) open(ctx context.Context, src source) (*conversation, error) {
-	c := &conversation{src: src, authFile: r.opts.AuthFile}
-	file, err := readAuth(r.opts.AuthFile)
+	cfg, file, ok, err := r.findLogin(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	cfg, ok, err := file.login(src)
-	if err != nil {
-		return nil, err
+	if r.opts.insecure(src.host) {
+		src.remote, err = src.ask(name.Insecure)
+		if err != nil {
+			return nil, err
+		}
 	}
+	c := &conversation{src: src, authFile: file}
 	auth := authn.Anonymous
 	if ok {
 		c.login, c.user = true, cfg.Username
@@ -63,40 +68,70 @@ func (r *Resolver) open(ctx context.Context, src source) (*conversation, error) 
 	return c, nil
 }
 
+// through has a conversation about src with its registry's mirrors, one after the other, and then with the
+// registry itself, until one has an answer. Where none has, the registry's own error is the one to know.
+func through[T any](ctx context.Context, r *Resolver, src source, have func(c *conversation) (T, error)) (T, error) {
+	for _, place := range append(r.mirrors(src), src) {
+		c, err := r.open(ctx, place)
+		var answer T
+		if err == nil {
+			answer, err = have(c)
+			if err != nil {
+				err = c.explain(ctx, err)
+			}
+		}
+		if err == nil || place.host == src.host || ctx.Err() != nil || errors.Is(err, ErrPlatform) {
+			return answer, err
+		}
+		r.opts.Log.DebugContext(ctx, "mirror passed over", "image", src.String(), "mirror", place.host, "err", err)
+	}
+	panic("unreachable: the last place is the registry itself")
+}
+
+// mirrors are the places that the settings name before src's own registry.
+func (r *Resolver) mirrors(src source) []source {
+	var out []source
+	for _, m := range r.opts.Mirrors[src.host] {
+		host, prefix, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(m, "https://"), "http://"), "/")
+		there := src
+		there.host, there.path = host, strings.TrimPrefix(strings.Trim(prefix, "/")+"/"+src.path, "/")
+		var err error
+		there.remote, err = there.ask()
+		if err == nil && host != src.host {
+			out = append(out, there)
+		}
+	}
+	return out
+}
+
 func (r *Resolver) resolve(ctx context.Context, src source, written string, names bool) (plan.Image, error) {
 	want, err := platform(written, r.opts.Arch)
 	if err != nil {
 		return plan.Image{}, err
 	}
-	c, err := r.open(ctx, src)
-	if err != nil {
-		return plan.Image{}, err
-	}
-	c.want = want
-	img, err := c.read(names)
-	if err != nil {
-		return plan.Image{}, c.explain(ctx, err)
-	}
-	return img, nil
+	return through(ctx, r, src, func(c *conversation) (plan.Image, error) {
+		c.want = want
+		img, err := c.read(names)
+		img.Ref, img.Server, img.Alias = src.String(), src.server(), src.pinned(img.Alias)
+		return img, err
+	})
 }
 
 func (r *Resolver) digest(ctx context.Context, src source) (string, error) {
-	c, err := r.open(ctx, src)
-	if err != nil {
-		return "", err
-	}
-	desc, err := remote.Head(src.remote, c.opts...)
-	if err == nil {
-		return desc.Digest.String(), nil
-	}
-	if !headless(err) {
-		return "", c.explain(ctx, err)
-	}
-	full, err := remote.Get(src.remote, c.opts...)
-	if err != nil {
-		return "", c.explain(ctx, err)
-	}
-	return full.Digest.String(), nil
+	return through(ctx, r, src, func(c *conversation) (string, error) {
+		desc, err := remote.Head(c.src.remote, c.opts...)
+		if err == nil {
+			return desc.Digest.String(), nil
+		}
+		if !headless(err) {
+			return "", err
+		}
+		full, err := remote.Get(c.src.remote, c.opts...)
+		if err != nil {
+			return "", err
+		}
+		return full.Digest.String(), nil
+	})
 }
 
 // headless tells whether err comes from an answer to HEAD that is a success but lacks the headers which make
@@ -107,7 +142,8 @@ func headless(err error) bool {
 	return !errors.As(err, &status) && !errors.As(err, &broken)
 }
 
-// read has the conversation: manifest, config, and the users' tables where they matter.
+// read has the conversation: manifest, config, and the users' tables where they matter. Alias is the chosen
+// manifest's digest.
 func (c *conversation) read(names bool) (plan.Image, error) {
 	desc, err := remote.Get(c.src.remote, c.opts...)
 	if err != nil {
@@ -117,37 +153,48 @@ func (c *conversation) read(names bool) (plan.Image, error) {
 	if err != nil {
 		return plan.Image{}, err
 	}
-	digest, err := chosen.Digest()
-	if err != nil {
-		return plan.Image{}, fmt.Errorf("read the manifest: %w", err)
-	}
-	m, err := manifest(chosen)
+	img, p, err := describe(chosen, c.src.String(), names)
 	if err != nil {
 		return plan.Image{}, err
 	}
-	img := plan.Image{
-		Ref:         c.src.String(),
-		Digest:      desc.Digest.String(),
-		Fingerprint: fingerprint(m.Layers),
-		Server:      c.src.server(),
-		Alias:       c.src.pinned(digest.String()),
+	img.Digest = desc.Digest.String()
+	if single {
+		err = c.want.check(p)
 	}
-	config, err := chosen.RawConfigFile()
+	return img, err
+}
+
+// describe fills in what an image itself says; its manifest's digest is in Digest and Alias.
+func describe(from v1.Image, ref string, names bool) (plan.Image, v1.Platform, error) {
+	digest, err := from.Digest()
 	if err != nil {
-		return plan.Image{}, fmt.Errorf("read the config: %w", err)
+		return plan.Image{}, v1.Platform{}, fmt.Errorf("read the manifest: %w", err)
+	}
+	m, err := manifest(from)
+	if err != nil {
+		return plan.Image{}, v1.Platform{}, err
+	}
+	img := plan.Image{
+		Ref: ref, Fingerprint: fingerprint(m.Layers), Config: m.Config.Digest.String(),
+		Digest: digest.String(), Alias: digest.String(),
+	}
+	for _, l := range m.Layers {
+		img.Size += l.Size
+	}
+	own, err := markOf(img.Config)
+	if err != nil {
+		return plan.Image{}, v1.Platform{}, err
+	}
+	img.MarkedFingerprint = fingerprint(append(slices.Clip(m.Layers), v1.Descriptor{Digest: hashOf(own.blob)}))
+	config, err := from.RawConfigFile()
+	if err != nil {
+		return plan.Image{}, v1.Platform{}, fmt.Errorf("read the config: %w", err)
 	}
 	p, err := setConfig(&img, config)
 	if err != nil {
-		return plan.Image{}, err
+		return plan.Image{}, v1.Platform{}, err
 	}
-	if single {
-		err = c.want.check(p)
-		if err != nil {
-			return plan.Image{}, err
-		}
-	}
-	err = setUsers(&img, chosen, names)
-	return img, err
+	return img, p, setUsers(&img, from, names)
 }
 
 // choose returns the image to use: that which the reference names, then single is true, or one of an index.

@@ -37,14 +37,17 @@ var (
 func (c *conversation) explain(ctx context.Context, err error) error {
 	host := c.src.host
 	var answer *transport.Error
+	var waits *held
 	switch {
 	case errors.Is(err, ErrFormat), errors.Is(err, ErrPlatform), errors.Is(err, ErrUser), errors.Is(err, ErrInvalid):
 		return err
 	case ctx.Err() != nil:
 		return gaveUp(ctx, c.src)
+	case errors.As(err, &waits):
+		return fmt.Errorf("%w: %w%s", ErrUnavailable, waits, c.raiseLimit())
 	case untrusted(err):
-		return fmt.Errorf("%w: %s shows a certificate that this host does not trust: add its authority to the system's store: %w",
-			ErrUnavailable, host, err)
+		return fmt.Errorf("%w: %s shows a certificate that this host does not trust: add its authority to the system's store or to /etc/containers/certs.d/%s, or name it in registry.insecure: %w",
+			ErrUnavailable, host, host, err)
 	case errors.As(err, &answer):
 		return c.explainAnswer(answer)
 	case errors.Is(err, remote.ErrSchema1):

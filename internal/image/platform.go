@@ -34,6 +34,11 @@ func platform(written, arch string) (wanted, error) {
 	if p.OS != "linux" {
 		return wanted{}, fmt.Errorf("%w: platform %q: Incus runs containers of linux only", ErrPlatform, written)
 	}
+	host := platforms.Normalize(specs.Platform{OS: "linux", Architecture: arch})
+	if !platforms.Only(host).Match(p) {
+		return wanted{}, fmt.Errorf("%w: this host is %s and cannot run %s: remove platform, or run the service on such a machine",
+			ErrPlatform, platforms.Format(host), platforms.Format(p))
+	}
 	return wanted{platforms.OnlyStrict(p), platforms.Format(p)}, nil
 }
 

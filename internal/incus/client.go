@@ -38,6 +38,9 @@ type Options struct {
 	StartTimeout time.Duration
 	// PullTimeout bounds what moves a whole image: pulling, creating, rebuilding; 0 means 30 min.
 	PullTimeout time.Duration
+	// Progress is told, every other second, at which stage the pull of an image is, in Incus's words; nil
+	// means that nobody wants to know. It must not block.
+	Progress func(fingerprint, stage string)
 }
 
 // Client talks to one Incus server. It keeps no connection: an Incus that is absent, starting or restarting

@@ -39,6 +39,8 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 		return "create volume " + op.Name + " in pool " + op.Pool + in, c.createVolume(ctx, project, op)
 	case plan.PullImage:
 		return "pull image " + op.Ref, c.pullImage(ctx, project, op)
+	case plan.DeleteImage:
+		return "delete image " + op.Fingerprint[:min(12, len(op.Fingerprint))], c.deleteImage(ctx, project, op)
 	case plan.CreateInstance:
 		return "create instance " + op.Name + in, c.createInstance(ctx, project, op)
 	case plan.UpdateInstance:

@@ -91,7 +91,7 @@ func (c *Client) exec(ctx context.Context, project, name string, cmd Command) (E
 	}
 	exited := make(chan api.Operation, 1)
 	go func() {
-		last, err := c.wait(ctx, op, began.Add(cmd.Run+slack))
+		last, err := c.wait(ctx, op, began.Add(cmd.Run+slack), nil)
 		if err == nil || last.StatusCode == api.Failure {
 			exited <- last
 		}

@@ -258,7 +258,7 @@ func TestAnAnswerThatWasLostIsJudgedByTheState(t *testing.T) {
 		{"PUT", "*/state", plan.StopInstance{Name: "web"}},
 		{"PUT", "/1.0/instances/web", plan.UpdateInstance{Name: "web", Devices: map[string]plan.Device{"x": nil}}},
 		{"DELETE", "/1.0/instances/web", plan.DeleteInstance{Name: "web"}},
-		{"POST", "/1.0/images", plan.PullImage{Server: "https://docker.io", Alias: "library/busybox", Want: fp}},
+		{"POST", "/1.0/images", plan.PullImage{Server: "https://docker.io", Alias: "library/other", Want: strings.Repeat("1", 64)}},
 	} {
 		t.Run(fmt.Sprintf("%T", tc.op), func(t *testing.T) {
 			inBubble(t, incustest.Options{}, func(s *stage) {
@@ -268,6 +268,7 @@ func TestAnAnswerThatWasLostIsJudgedByTheState(t *testing.T) {
 				case plan.StopInstance, plan.UpdateInstance:
 					s.do(web(true))
 				}
+				s.srv.AddImage("https://docker.io", "library/other", incustest.Image{Fingerprint: strings.Repeat("1", 64)})
 				s.srv.ForgetCalls()
 				s.srv.Fail(incustest.Fault{Method: tc.method, Path: tc.path, DropAnswer: true})
 				s.do(tc.op)

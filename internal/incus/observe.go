@@ -134,19 +134,6 @@ func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork,
 	return nets, err
 }
 
-func (c *Client) images(ctx context.Context, project string) (map[string]plan.ObservedImage, error) {
-	var list []api.Image
-	err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
-		list, err = s.GetImages()
-		return err
-	})
-	images := make(map[string]plan.ObservedImage, len(list))
-	for _, i := range list {
-		images[i.Fingerprint] = plan.ObservedImage{Cached: i.Cached}
-	}
-	return images, err
-}
-
 // volumes returns the custom volumes of a project in a pool, snapshots left out.
 func (c *Client) volumes(ctx context.Context, project, pool string) ([]api.StorageVolume, error) {
 	var list []api.StorageVolume

@@ -15,6 +15,8 @@ import (
 const (
 	// slice is how long one wait for an operation lasts on the server's side.
 	slice = 30 * time.Second
+	// toldSlice is the same for an operation whose progress is shown.
+	toldSlice = 2 * time.Second
 	// slack is what an answer may take on top of it.
 	slack = 10 * time.Second
 	// lostTries is how often a wait whose connection broke is taken up again: an incusd restart takes a
@@ -27,6 +29,11 @@ var errOverdue = errors.New("overdue")
 
 // run starts an operation and waits for its end, at most for budget. Ending ctx leaves the operation running.
 func (c *Client) run(ctx context.Context, project string, budget time.Duration, start func(incusapi.InstanceServer) (incusapi.Operation, error)) (api.Operation, error) {
+	return c.runTold(ctx, project, budget, start, nil)
+}
+
+// runTold is run for operations that are worth watching: tell is given their state every other second.
+func (c *Client) runTold(ctx context.Context, project string, budget time.Duration, start func(incusapi.InstanceServer) (incusapi.Operation, error), tell func(api.Operation)) (api.Operation, error) {
 	until := time.Now().Add(budget)
 	var op api.Operation
 	err := c.change(ctx, project, func(srv incusapi.InstanceServer) error {
@@ -40,13 +47,16 @@ func (c *Client) run(ctx context.Context, project string, budget time.Duration, 
 	if err != nil {
 		return op, err
 	}
-	return c.wait(ctx, op, until)
+	return c.wait(ctx, op, until, tell)
 }
 
 // wait polls an operation to its end. The library's own wait cancels operations, ignores contexts and calls a
 // timeout a success.
-func (c *Client) wait(ctx context.Context, op api.Operation, until time.Time) (api.Operation, error) {
-	lost := 0
+func (c *Client) wait(ctx context.Context, op api.Operation, until time.Time, tell func(api.Operation)) (api.Operation, error) {
+	lost, most := 0, slice
+	if tell != nil {
+		most = toldSlice
+	}
 	for {
 		switch op.StatusCode {
 		case api.Success:
@@ -56,11 +66,14 @@ func (c *Client) wait(ctx context.Context, op api.Operation, until time.Time) (a
 		case api.Cancelled:
 			return op, kinded{errors.New("the operation was cancelled in Incus"), []error{ErrFailed}}
 		}
+		if tell != nil {
+			tell(op)
+		}
 		left := time.Until(until)
 		if left <= 0 {
 			return op, kinded{errors.New("the operation has not ended yet and goes on in Incus"), []error{ErrUnknownOutcome, errOverdue}}
 		}
-		next, err := c.poll(ctx, op.ID, min(left, slice))
+		next, err := c.poll(ctx, op.ID, min(left, most))
 		switch {
 		case err == nil:
 			op, lost = next, 0

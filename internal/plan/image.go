@@ -11,6 +11,15 @@ type Image struct {
 	// Fingerprint is Incus's name of it: sha256 over the concatenated layer digests. Images that differ
 	// only in their config share it.
 	Fingerprint string
+	// Marked says that Fingerprint is MarkedFingerprint: that of the same image with an empty layer on top
+	// which tells it apart from others with the same layers.
+	Marked            bool
+	MarkedFingerprint string
+	// Config is the digest of its config, by which images with one Fingerprint are told apart; empty when it
+	// is not known.
+	Config string
+	// Size is the sum of its layers as they are transferred, in bytes; 0 when not known.
+	Size int64
 	// Server and Alias are what Incus is told to pull: "https://docker.io" and
 	// "library/nginx:alpine@sha256:…", the very manifest that was read.
 	Server, Alias string

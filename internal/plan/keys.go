@@ -12,6 +12,8 @@ const (
 	KeyName = "user.ic-agent.name"
 	// KeyImage is "ref@digest" of the image the root filesystem was made from.
 	KeyImage = "user.ic-agent.image"
+	// KeyConfig is, on an image, the digest of its config.
+	KeyConfig = "user.ic-agent.config"
 	// KeyBoot is a hash of everything that takes effect at start only; a difference means a restart.
 	KeyBoot = "user.ic-agent.boot"
 	// KeyFiles is a hash of the files pushed into the root filesystem.

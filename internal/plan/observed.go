@@ -66,6 +66,13 @@ type ObservedVolume struct {
 type ObservedImage struct {
 	// Cached images were pulled implicitly by Incus, which may delete them.
 	Cached bool
+	// Owner, Config and Origin are what was noted when it was pulled (PullImage); empty for images that
+	// somebody else brought.
+	Owner, Config, Origin string
+	// Touched is when it was brought, or last used for an instance.
+	Touched time.Time
+	// Size is in bytes.
+	Size int64
 }
 
 // Status is an instance's state.

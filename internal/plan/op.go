@@ -42,7 +42,20 @@ type (
 
 	// PullImage has Incus fetch an image from its registry, once. Want is the fingerprint the manifest
 	// promises; another result is an error.
-	PullImage struct{ Server, Alias, Ref, Want string }
+	PullImage struct {
+		Server, Alias, Ref, Want string
+		// Owner, Config and Origin ("ref@digest") are noted on the image, so that it is known later
+		// whose it is and what; empty ones are not.
+		Owner, Config, Origin string
+		// Marked asks for the mark of Image.Marked.
+		Marked bool
+		// Size is Image.Size.
+		Size int64
+	}
+
+	// DeleteImage deletes an image nobody needs, if it carries the owner's mark. No plan has this op: images
+	// belong to all stacks.
+	DeleteImage struct{ Fingerprint, Owner string }
 
 	// CreateInstance makes a container from a local image and, with Start, starts it.
 	CreateInstance struct {
@@ -86,6 +99,7 @@ func (UpdateNetwork) op()   {}
 func (DeleteNetwork) op()   {}
 func (CreateVolume) op()    {}
 func (PullImage) op()       {}
+func (DeleteImage) op()     {}
 func (CreateInstance) op()  {}
 func (UpdateInstance) op()  {}
 func (RebuildInstance) op() {}

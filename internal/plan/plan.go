@@ -137,7 +137,7 @@ func verb(op Op) string {
 		return "create"
 	case UpdateProject, UpdateNetwork, UpdateInstance:
 		return "update"
-	case DeleteProject, DeleteNetwork, DeleteInstance:
+	case DeleteProject, DeleteNetwork, DeleteInstance, DeleteImage:
 		return "delete"
 	case PullImage:
 		return "pull"

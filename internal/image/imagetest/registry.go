@@ -61,6 +61,8 @@ type Fault struct {
 	// are JSON: {"errors":[{"code":"TOOMANYREQUESTS"}]}.
 	Status int
 	Body   string
+	// RetryAfter is that header of the answer; empty means none.
+	RetryAfter string
 }
 
 // Inject adds a fault; the first of the faults that match a request hits it. Calling mend takes it away.
@@ -132,6 +134,9 @@ func (r *Registry) RoundTrip(req *http.Request) (*http.Response, error) {
 	rec := &recorder{header: http.Header{"Content-Type": {"application/json"}}, code: f.Status}
 	if rec.code == 0 {
 		rec.code = http.StatusInternalServerError
+	}
+	if f.RetryAfter != "" {
+		rec.header.Set("Retry-After", f.RetryAfter)
 	}
 	rec.body.WriteString(f.Body)
 	return rec.response(req), nil

@@ -60,12 +60,32 @@ func (s *Server) getImages(r *http.Request) reply {
 		if k.project == home {
 			list = append(list, api.Image{
 				Fingerprint: k.name, Project: k.project, Cached: i.cached, UploadedAt: i.uploaded, Type: "container", Architecture: "x86_64",
-				ImagePut: api.ImagePut{AutoUpdate: i.cached, Profiles: []string{"default"}, Properties: map[string]string{"type": "oci"}},
+				ImagePut: api.ImagePut{AutoUpdate: i.cached, Profiles: []string{"default"}, Properties: i.described()},
 			})
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Image) int { return strings.Compare(a.Fingerprint, b.Fingerprint) })
 	return ok(list)
+}
+
+// described is the properties of an image: its own, and those it was pulled with.
+func (i Image) described() map[string]string {
+	all := map[string]string{"type": "oci"}
+	maps.Copy(all, i.properties)
+	return all
+}
+
+func (s *Server) getImage(r *http.Request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.images[key{s.home(project(r), "features.images"), r.PathValue("fingerprint")}]
+	if i == nil {
+		return failed(notFound("Image"))
+	}
+	return ok(api.Image{
+		Fingerprint: i.Fingerprint, Cached: i.cached, UploadedAt: i.uploaded, Type: "container", Architecture: "x86_64",
+		ImagePut: api.ImagePut{AutoUpdate: i.cached, Properties: i.described()},
+	})
 }
 
 func (s *Server) postImage(r *http.Request) reply {
@@ -98,7 +118,7 @@ func (s *Server) postImage(r *http.Request) reply {
 		home := s.home(name, "features.images")
 		k := key{home, image.Fingerprint}
 		if s.images[k] == nil {
-			image.uploaded = time.Now()
+			image.uploaded, image.properties = time.Now(), req.Properties
 			s.images[k] = &image
 			s.emit(home, api.EventLifecycleImageCreated, ref(home, "images", image.Fingerprint), "", op.user, map[string]any{"type": "container"})
 		}

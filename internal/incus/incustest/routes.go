@@ -34,6 +34,7 @@ func (s *Server) routes() *http.ServeMux {
 
 		"GET /1.0/images":                  s.getImages,
 		"POST /1.0/images":                 s.postImage,
+		"GET /1.0/images/{fingerprint}":    s.getImage,
 		"DELETE /1.0/images/{fingerprint}": s.deleteImage,
 
 		"GET /1.0/instances":                     s.getInstances,

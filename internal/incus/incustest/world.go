@@ -33,8 +33,9 @@ type Image struct {
 	// the oci.* keys of instances that have none; empty means "/bin/sh", "/", "0" and "0".
 	Entrypoint, Cwd, UID, GID string
 
-	cached   bool
-	uploaded time.Time
+	cached     bool
+	uploaded   time.Time
+	properties map[string]string // with which it was pulled
 }
 
 func newWorld(pools []string) *world {

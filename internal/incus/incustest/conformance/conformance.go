@@ -69,6 +69,9 @@ var cases = []struct {
 	{"a network in use is not deleted", networkInUse},
 	{"a volume is made once and observed with its users", volumeLife},
 	{"an image is pulled and kept", imagePulled},
+	{"an image carries what is noted of it", imageNoted},
+	{"an image of the same layers with another config is refused", imageCollides},
+	{"an image is deleted when it is ours", imageDeleted},
 	{"another image than wanted is an error", imageMismatch},
 	{"an image that does not exist is not found", imageAbsent},
 	{"an instance is created running with its address", createRunning},
@@ -136,6 +139,9 @@ func (s *suite) clean() {
 				s.Error(err)
 			}
 		}
+	}
+	if have.Images[s.host.Image.Fingerprint].Owner == owner {
+		s.must(s.c.Do(ctx, "default", plan.DeleteImage{Fingerprint: s.host.Image.Fingerprint, Owner: owner}))
 	}
 	s.must(s.c.Do(ctx, project, plan.DeleteNetwork{Name: network}))
 	s.must(s.c.Do(ctx, project, plan.DeleteProject{Name: project}))

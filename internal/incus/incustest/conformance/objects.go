@@ -118,6 +118,52 @@ func imagePulled(s *suite) {
 	}
 }
 
+// pullAnew deletes the image, whoever brought it, and pulls it with notes.
+func (s *suite) pullAnew() {
+	s.do(createProject())
+	_, there := s.observe().Images[s.host.Image.Fingerprint]
+	if there {
+		op, err := s.raw().UseProject("default").DeleteImage(s.host.Image.Fingerprint)
+		s.must(err)
+		s.must(op.Wait())
+	}
+	op := s.pull()
+	op.Owner, op.Config, op.Origin = owner, "sha256:one", "app@sha256:two"
+	s.do(op)
+}
+
+func imageNoted(s *suite) {
+	s.pullAnew()
+	i := s.observe().Images[s.host.Image.Fingerprint]
+	if i.Owner != owner || i.Config != "sha256:one" || i.Origin != "app@sha256:two" || i.Touched.IsZero() {
+		s.Errorf("got %+v", i)
+	}
+	again := s.pull()
+	again.Owner, again.Config = "somebody", "sha256:one"
+	s.do(again)
+	if i := s.observe().Images[s.host.Image.Fingerprint]; i.Owner != owner {
+		s.Errorf("the second pull made it %+v", i)
+	}
+}
+
+func imageCollides(s *suite) {
+	s.pullAnew()
+	other := s.pull()
+	other.Config = "sha256:other"
+	s.fails(other, incus.ErrMismatch)
+}
+
+func imageDeleted(s *suite) {
+	s.pullAnew()
+	s.fails(plan.DeleteImage{Fingerprint: s.host.Image.Fingerprint, Owner: "somebody"}, incus.ErrRefused)
+	s.do(plan.DeleteImage{Fingerprint: s.host.Image.Fingerprint, Owner: owner})
+	_, there := s.observe().Images[s.host.Image.Fingerprint]
+	if there {
+		s.Error("the image is still there")
+	}
+	s.do(plan.DeleteImage{Fingerprint: s.host.Image.Fingerprint, Owner: owner})
+}
+
 func imageMismatch(s *suite) {
 	s.do(createProject())
 	op := s.pull()
