@@ -97,6 +97,10 @@ lint-scripts: ## the shell scripts
 format: ## rewrite the Go files as the linter wants them
 	$(LINTER) fmt ./...
 
+.PHONY: docs
+docs: ## docs/compose.md and docs/x-ic-agent.md, from the tables in internal/compose
+	go test ./internal/compose -run 'Test.*Page$$' -update-page
+
 ##@ See it work
 
 .PHONY: demo

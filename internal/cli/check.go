@@ -29,17 +29,20 @@ type verdict struct {
 	Volumes  int               `json:"volumes"`
 	Problems []compose.Problem `json:"problems"`
 	Warnings []api.Warning     `json:"warnings"`
+	// Coverage says what becomes of each key of the files.
+	Coverage []compose.Covered `json:"coverage"`
 }
 
 func (c *cli) check() *cobra.Command {
-	var asJSON bool
+	var asJSON, coverage bool
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Say what is wrong with compose files, without running them",
 		Long: `Say what is wrong with compose files, or directories with one, without running them.
 
 It needs neither the daemon nor Incus, and reads a file as the daemon would: with its overrides
-and .env files, and nothing of your environment.`,
+and .env files, and nothing of your environment. With --coverage it says of each key whether it is
+honoured, and if not as compose means it, how or why; docs/compose.md has the same for all keys.`,
 		Args: between(1, 1000),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
@@ -59,12 +62,13 @@ and .env files, and nothing of your environment.`,
 				return orSaid(printJSON(cmd.OutOrStdout(), verdicts), code)
 			}
 			for _, v := range verdicts {
-				v.print(cmd.OutOrStdout())
+				v.print(cmd.OutOrStdout(), coverage)
 			}
 			return said(code)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&coverage, "coverage", false, "say what becomes of each key")
 	return cmd
 }
 
@@ -99,7 +103,7 @@ func checkAll(ctx context.Context, paths []string) ([]verdict, error) {
 }
 
 func checkOne(ctx context.Context, path string, child compose.Child) (verdict, error) {
-	v := verdict{Stack: path, Files: []string{}, OK: true, Problems: []compose.Problem{}, Warnings: []api.Warning{}}
+	v := verdict{Stack: path, Files: []string{}, OK: true, Problems: []compose.Problem{}, Warnings: []api.Warning{}, Coverage: []compose.Covered{}}
 	st, err := watch.Find(path)
 	if err != nil {
 		v.refuse(compose.Problem{Text: err.Error()})
@@ -111,16 +115,21 @@ func checkOne(ctx context.Context, path string, child compose.Child) (verdict, e
 		v.refuse(compose.Problem{File: st.Err.Path, Text: st.Err.Text})
 		return v, nil
 	}
-	p, err := child.Load(ctx, compose.Input{Stack: st.Name, Dir: st.Dir, Files: st.Files, Env: st.Env})
-	var refused *compose.Error
+	r, err := child.Report(ctx, compose.Input{Stack: st.Name, Dir: st.Dir, Files: st.Files, Env: st.Env, Coverage: true})
+	var stopped *compose.Error
 	switch {
-	case errors.As(err, &refused):
-		v.refuse(refused.Problems...)
+	case errors.As(err, &stopped):
+		v.refuse(stopped.Problems...)
 		return v, nil
 	case err != nil:
 		return v, err
 	}
-	v.accept(p)
+	v.Coverage = append(v.Coverage, r.Coverage...)
+	if r.Error != nil {
+		v.refuse(r.Error.Problems...)
+		return v, nil
+	}
+	v.accept(*r.Project)
 	return v, nil
 }
 
@@ -135,12 +144,25 @@ func (v *verdict) accept(p plan.Project) {
 	v.Warnings = append(v.Warnings, api.WarningsOf(p.Warnings)...)
 }
 
-// print prints the problems and warnings, then one line that sums up.
-func (v *verdict) print(w io.Writer) {
+// print prints the coverage when it is asked for, then the problems and warnings that are not in it, then one line
+// that sums up.
+func (v *verdict) print(w io.Writer, coverage bool) {
+	said := map[string]bool{}
+	for _, c := range v.Coverage {
+		if coverage {
+			fmt.Fprintf(w, "%s%s%s: %s\n", place(shown(c.File), c.Line, 0), keyed(c.Key), c.Verdict, c.Text)
+			said[fmt.Sprint(c.File, c.Line, c.Key)] = true
+		}
+	}
 	for _, p := range v.Problems {
-		fmt.Fprintln(w, problem(p))
+		if !said[fmt.Sprint(p.File, p.Line, p.Key)] {
+			fmt.Fprintln(w, problem(p))
+		}
 	}
 	for _, x := range v.Warnings {
+		if said[fmt.Sprint(x.File, x.Line, x.Key)] {
+			continue
+		}
 		fmt.Fprintln(w, place(shown(x.File), x.Line, 0)+"warning: "+keyed(x.Key)+x.Text)
 	}
 	if !v.OK {

@@ -31,17 +31,31 @@ type Child struct {
 	Wall time.Duration
 }
 
-// Load runs the child on the stack and returns its answer. Files that cannot be honoured, and a child that was
+// Load runs the child on the stack and returns its project. Files that cannot be honoured, and a child that was
 // stopped because of them, give an *Error; a child that cannot be started gives another error. The child has
 // its own process group, which is killed at the end, and no environment but PATH and HOME.
 func (c Child) Load(ctx context.Context, in Input) (plan.Project, error) {
+	r, err := c.Report(ctx, in)
+	switch {
+	case err != nil:
+		return plan.Project{}, err
+	case r.Error != nil:
+		return plan.Project{}, r.Error
+	}
+
+	return *r.Project, nil
+}
+
+// Report is Load with all that the child says: either Project or Error is set. Its error is an *Error only when the
+// child was stopped.
+func (c Child) Report(ctx context.Context, in Input) (Report, error) {
 	if len(c.Argv) == 0 {
-		return plan.Project{}, errors.New("start the parser: no command is set")
+		return Report{}, errors.New("start the parser: no command is set")
 	}
 
 	request, err := json.Marshal(in)
 	if err != nil {
-		return plan.Project{}, fmt.Errorf("write the request: %w", err)
+		return Report{}, fmt.Errorf("write the request: %w", err)
 	}
 
 	wall := c.Wall
@@ -57,15 +71,15 @@ func (c Child) Load(ctx context.Context, in Input) (plan.Project, error) {
 	err = run(cmd)
 	switch {
 	case ctx.Err() != nil:
-		return plan.Project{}, fmt.Errorf("parse the stack %s: %w", in.Stack, ctx.Err())
+		return Report{}, fmt.Errorf("parse the stack %s: %w", in.Stack, ctx.Err())
 	case cmd.ProcessState == nil:
-		return plan.Project{}, fmt.Errorf("start the parser: %w", err)
+		return Report{}, fmt.Errorf("start the parser: %w", err)
 	case out.full:
-		return plan.Project{}, stopped(in, fmt.Sprintf("the resolved stack is larger than %d MiB", maxAnswer>>20), "mount large configs as files of a volume")
+		return Report{}, stopped(in, fmt.Sprintf("the resolved stack is larger than %d MiB", maxAnswer>>20), "mount large configs as files of a volume")
 	case err != nil && limited.Err() != nil:
-		return plan.Project{}, stopped(in, fmt.Sprintf("reading it took longer than %s", wall), "make it smaller, or look why the disk does not answer")
+		return Report{}, stopped(in, fmt.Sprintf("reading it took longer than %s", wall), "make it smaller, or look why the disk does not answer")
 	case err != nil:
-		return plan.Project{}, died(in, cmd.ProcessState, errs.buf.String())
+		return Report{}, died(in, cmd.ProcessState, errs.buf.String())
 	}
 
 	return decode(out.buf.Bytes())
@@ -149,19 +163,17 @@ func died(in Input, state *os.ProcessState, stderr string) error {
 	return stopped(in, fmt.Sprintf("the parser ended with %s: %s", state, clip(first)), "please report the file")
 }
 
-func decode(out []byte) (plan.Project, error) {
-	var a answer
-	err := json.Unmarshal(out, &a)
+func decode(out []byte) (Report, error) {
+	var r Report
+	err := json.Unmarshal(out, &r)
 	switch {
 	case err != nil:
-		return plan.Project{}, fmt.Errorf("read the parser's answer: %w", err)
-	case a.Error != nil:
-		return plan.Project{}, a.Error
-	case a.Project == nil:
-		return plan.Project{}, errors.New("read the parser's answer: it is empty")
+		return Report{}, fmt.Errorf("read the parser's answer: %w", err)
+	case r.Error == nil && r.Project == nil:
+		return Report{}, errors.New("read the parser's answer: it is empty")
 	}
 
-	return *a.Project, nil
+	return r, nil
 }
 
 // capped keeps the first bytes written to it. Beyond them it fails, which ends the writer, or drops the rest.

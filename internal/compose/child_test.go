@@ -80,8 +80,12 @@ func TestMainSaysWhatItCannotRead(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		_, err = decode(out)
-		wantRefused(t, err, tc.want)
+		r, err := decode(out)
+		if err != nil || r.Error == nil {
+			t.Fatalf("%s: %v, report %s", tc.stdin, err, out)
+		}
+
+		wantRefused(t, r.Error, tc.want)
 	}
 }
 

@@ -156,6 +156,7 @@ func (w walker) mapping(n *yaml.Node, path []string, pattern string, h honoured)
 			continue
 		}
 
+		w.t.cover(w.source.path, key.Line, strings.Join(here, "."), like)
 		next, ok := h.below(key.Value, false)
 		if !ok && h != nil {
 			w.warn(here, like, key.Line)
@@ -190,18 +191,6 @@ func (w walker) warn(path []string, pattern string, line int) {
 	}
 
 	w.t.warnings = append(w.t.warnings, warning(w.source.path, line, strings.Join(path, "."), text))
-}
-
-// reason looks the sentence for a key up, by its pattern.
-func reason(pattern string) (string, bool) {
-	rest, ok := strings.CutPrefix(pattern, "services.*.")
-	if !ok {
-		rest = "/" + pattern
-	}
-
-	text, ok := unsupported[rest]
-
-	return text, ok
 }
 
 // scalar warns of the variables in a value that become the empty string.

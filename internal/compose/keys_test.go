@@ -11,7 +11,7 @@ import (
 )
 
 // verdict follows a pattern of the compose specification as the walk over a user's file would: honoured,
-// warned of with a sentence of its own, or neither.
+// ignored with a sentence of its own, or neither.
 func verdict(pattern string) string {
 	h := honouredKeys()
 	var at []string
@@ -29,7 +29,7 @@ func verdict(pattern string) string {
 
 		_, ok = reason(strings.Join(at, "."))
 		if ok {
-			return "warned"
+			return "ignored"
 		}
 
 		return "silent"
@@ -46,11 +46,11 @@ func TestEveryKeyOfTheSpecificationHasAnAnswer(t *testing.T) {
 		v := verdict(string(p))
 		seen[v]++
 		if v == "silent" {
-			t.Errorf("%s is neither honoured nor explained: add a row, or a sentence to unsupported", p)
+			t.Errorf("%s is neither honoured nor explained: add a row, or a line to coverage_*.go", p)
 		}
 	}
 
-	if seen["honoured"] < 100 || seen["warned"] < 100 {
+	if seen["honoured"] < 100 || seen["ignored"] < 100 {
 		t.Errorf("%v: that cannot be the compose specification", seen)
 	}
 }
@@ -58,7 +58,7 @@ func TestEveryKeyOfTheSpecificationHasAnAnswer(t *testing.T) {
 func TestEveryFieldOfAServiceHasAnAnswer(t *testing.T) {
 	for _, key := range yamlKeys(reflect.TypeFor[types.ServiceConfig]()) {
 		if key != "name" && verdict("services.*."+key) == "silent" {
-			t.Errorf("services.*.%s is neither honoured nor explained: add a row, or a sentence to unsupported", key)
+			t.Errorf("services.*.%s is neither honoured nor explained: add a row, or a line to coverage_*.go", key)
 		}
 	}
 }
@@ -80,15 +80,16 @@ func yamlKeys(typ reflect.Type) []string {
 	return keys
 }
 
-func TestNoSentenceIsLeftOver(t *testing.T) {
+// TestEveryKeyIsOneOfTheSpecification: the tables and the rows are about keys that compose has, or had once.
+func TestEveryKeyIsOneOfTheSpecification(t *testing.T) {
 	known := []string{"attach", "dockerfile", "log_driver", "log_opt", "net", "volume_driver", "deploy"}
 	for _, p := range schema.AttributePaths() {
-		known = append(known, "/"+string(p), strings.TrimPrefix(string(p), "services.*."))
+		known = append(known, tableKey(string(p)))
 	}
 
-	for key := range unsupported {
-		if !slices.Contains(known, key) {
-			t.Errorf("unsupported explains %q, which the specification does not have", key)
+	for key := range coverage() {
+		if !strings.Contains(key, "x-inc") && !strings.Contains(key, "x-ic") && !slices.Contains(known, key) {
+			t.Errorf("the tables explain %q, which the specification does not have", key)
 		}
 	}
 
@@ -99,7 +100,63 @@ func TestNoSentenceIsLeftOver(t *testing.T) {
 	}
 }
 
-// sample holds a valid value for each key of a service that has a sentence in unsupported.
+// TestRowsAndTablesAgree: what is honoured has a sentence that says so, and the other way round.
+func TestRowsAndTablesAgree(t *testing.T) {
+	for _, r := range serviceRows {
+		l, ok := coverage()[r.key]
+		if !ok || l.verdict == Ignored {
+			t.Errorf("%s has a row: say in coverage_*.go what it becomes", r.key)
+		}
+
+		for _, below := range r.below {
+			l, ok = covering(r.key + "." + below)
+			if !ok || l.verdict == Ignored {
+				t.Errorf("%s.%s is honoured: say in coverage_*.go what it becomes", r.key, below)
+			}
+		}
+	}
+
+	for _, p := range topLevel {
+		l, ok := covering(tableKey(p))
+		if p != "services" && (!ok || l.verdict == Ignored) {
+			t.Errorf("%s is honoured: say in coverage_*.go what it becomes", p)
+		}
+	}
+
+	for key, l := range coverage() {
+		pattern := "services.*." + key
+		if strings.HasPrefix(key, "/") {
+			pattern = key[1:]
+		}
+
+		got := verdict(pattern)
+		if got == "honoured" && l.verdict == Ignored || got != "honoured" && l.verdict != Ignored {
+			t.Errorf("%s is %s in coverage_*.go and %s by the rows", key, l.verdict, got)
+		}
+	}
+}
+
+func TestTablesAreSortedAndSayEachKeyOnce(t *testing.T) {
+	seen := map[string]string{}
+	for _, a := range areas {
+		if !slices.IsSortedFunc(a.lines, func(x, y line) int { return strings.Compare(x.key, y.key) }) {
+			t.Errorf("%s: sort the lines by key", a.title)
+		}
+
+		for _, l := range a.lines {
+			if seen[l.key] != "" {
+				t.Errorf("%s has a line in %s and one in %s", l.key, seen[l.key], a.title)
+			}
+
+			seen[l.key] = a.title
+			if l.text == "" || strings.HasSuffix(l.text, ".") {
+				t.Errorf("%s: %q is no sentence of ours", l.key, l.text)
+			}
+		}
+	}
+}
+
+// sample holds a valid value for each key of a service that is ignored.
 const sample = `
     annotations: {a: b}
     attach: false
@@ -182,8 +239,8 @@ func TestEachUnhonouredKeyIsNamedWithItsLine(t *testing.T) {
 
 	// These are not in the schema any more, or have keys below that are honoured.
 	gone := []string{"deploy", "dockerfile", "log_driver", "log_opt", "net", "volume_driver", "provider"}
-	for key := range unsupported {
-		if !strings.ContainsAny(key, "./") && !slices.Contains(gone, key) && lines["services.web."+key] == 0 {
+	for key, l := range coverage() {
+		if l.verdict == Ignored && !strings.ContainsAny(key, "./") && !slices.Contains(gone, key) && lines["services.web."+key] == 0 {
 			t.Errorf("%s: the sample does not have it", key)
 		}
 	}

@@ -31,6 +31,8 @@ type Input struct {
 	// Env are the absolute paths of files in dotenv format; later ones override earlier ones. They are all
 	// that interpolation sees.
 	Env []string `json:"env,omitempty"`
+	// Coverage asks for what becomes of each key.
+	Coverage bool `json:"coverage,omitempty"`
 }
 
 // quiet stops compose-go from writing warnings to stderr: they come back as plan.Warning.
@@ -40,24 +42,31 @@ var quiet = sync.OnceFunc(func() { logrus.SetOutput(io.Discard) })
 //
 // It works in this process: input that exhausts memory or time takes the process with it, so a daemon uses
 // Child instead.
-func Load(ctx context.Context, in Input) (project plan.Project, err error) {
+func Load(ctx context.Context, in Input) (plan.Project, error) {
+	project, _, err := loadCovered(ctx, in)
+
+	return project, err
+}
+
+// loadCovered is Load with the coverage, when it is asked for.
+func loadCovered(ctx context.Context, in Input) (project plan.Project, covered []Covered, err error) {
 	quiet()
 	defer func() {
 		// compose-go asserts types that its schema should have checked, and does not always.
 		r := recover()
 		if r != nil {
 			text := fmt.Sprintf("the compose parser gave up: %v", r)
-			project, err = plan.Project{}, stopped(in, text, "take the last change back; please report the file")
+			project, covered, err = plan.Project{}, nil, stopped(in, text, "take the last change back; please report the file")
 		}
 	}()
 
 	if len(in.Files) == 0 {
-		return plan.Project{}, refuse([]Problem{{Text: "the stack has no compose file", Hint: "write NAME.yaml, or NAME/compose.yaml"}})
+		return plan.Project{}, nil, refuse([]Problem{{Text: "the stack has no compose file", Hint: "write NAME.yaml, or NAME/compose.yaml"}})
 	}
 
 	f, err := openFiles(in.Dir)
 	if err != nil {
-		return plan.Project{}, refuse([]Problem{{File: in.Dir, Text: err.Error(), Hint: "make the directory readable for the agent"}})
+		return plan.Project{}, nil, refuse([]Problem{{File: in.Dir, Text: err.Error(), Hint: "make the directory readable for the agent"}})
 	}
 
 	defer f.close() //nolint:errcheck // nothing was written
@@ -70,7 +79,7 @@ func Load(ctx context.Context, in Input) (project plan.Project, err error) {
 		refused.Files = f.wanted()
 	}
 
-	return project, err
+	return project, l.covered, err
 }
 
 func first(files []string) string {
@@ -92,6 +101,8 @@ type load struct {
 	main     []*source
 	problems []Problem
 	warnings []plan.Warning
+	// covered is the coverage; nil when nobody asks.
+	covered []Covered
 }
 
 func (l *load) run(ctx context.Context) (plan.Project, error) {
@@ -125,8 +136,10 @@ func (l *load) run(ctx context.Context) (plan.Project, error) {
 	}
 
 	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings}
+	out, err := t.run()
+	l.covered = t.coverage()
 
-	return t.run()
+	return out, err
 }
 
 // readEnv reads the stack's variables.

@@ -23,10 +23,11 @@ const (
 	maxRequest = 1 << 20      // bytes of the Input
 )
 
-// answer is what the child prints: one of the two.
-type answer struct {
-	Project *plan.Project `json:"project,omitempty"`
-	Error   *Error        `json:"error,omitempty"`
+// Report is what the child prints: a project or why there is none, and the coverage when it was asked for.
+type Report struct {
+	Project  *plan.Project `json:"project,omitempty"`
+	Error    *Error        `json:"error,omitempty"`
+	Coverage []Covered     `json:"coverage,omitempty"`
 }
 
 // Main is the body of "ic-agent parse": it limits its own memory and CPU time, reads an Input as JSON from
@@ -35,38 +36,38 @@ type answer struct {
 func Main(ctx context.Context, stdin io.Reader, stdout io.Writer) int {
 	err := limit()
 	if err != nil {
-		return reply(stdout, answer{Error: failure("limit the parser: %v", err)})
+		return reply(stdout, Report{Error: failure("limit the parser: %v", err)})
 	}
 
 	var in Input
 	err = json.NewDecoder(io.LimitReader(stdin, maxRequest)).Decode(&in)
 	if err != nil {
-		return reply(stdout, answer{Error: failure("read the request: %v", err)})
+		return reply(stdout, Report{Error: failure("read the request: %v", err)})
 	}
 
 	// compose-go resolves the env_file of an include against the working directory.
 	err = os.Chdir(in.Dir)
 	if err != nil {
-		return reply(stdout, answer{Error: failure("enter the stack's directory: %v", err)})
+		return reply(stdout, Report{Error: failure("enter the stack's directory: %v", err)})
 	}
 
-	project, err := Load(ctx, in)
+	project, covered, err := loadCovered(ctx, in)
 	var refused *Error
 	switch {
 	case errors.As(err, &refused):
-		return reply(stdout, answer{Error: refused})
+		return reply(stdout, Report{Error: refused, Coverage: covered})
 	case err != nil:
-		return reply(stdout, answer{Error: failure("%v", err)})
+		return reply(stdout, Report{Error: failure("%v", err)})
 	}
 
-	return reply(stdout, answer{Project: &project})
+	return reply(stdout, Report{Project: &project, Coverage: covered})
 }
 
 func failure(format string, args ...any) *Error {
 	return &Error{Problems: []Problem{{Text: fmt.Sprintf(format, args...)}}}
 }
 
-func reply(w io.Writer, a answer) int {
+func reply(w io.Writer, a Report) int {
 	err := json.NewEncoder(w).Encode(a)
 	if err != nil {
 		return 1

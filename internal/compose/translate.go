@@ -24,6 +24,7 @@ type translation struct {
 	out      plan.Project
 	problems []Problem
 	warnings []plan.Warning
+	covered  []Covered
 }
 
 func (t *translation) run() (plan.Project, error) {

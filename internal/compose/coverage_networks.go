@@ -1,0 +1,51 @@
+package compose
+
+// coverAttach is what becomes of the networks, names and ports of a service.
+var coverAttach = []line{
+	{"dns", Ignored, "not supported yet: the service asks the agent's DNS server, which forwards to the host's resolvers"},
+	{"dns_opt", Ignored, "not supported yet: the resolver's defaults apply"},
+	{"dns_search", Ignored, "not supported yet: the search domain is the stack's"},
+	{"expose", Honoured, "nothing to do: services of a network reach all ports of each other"},
+	{"external_links", Ignored, "ignored: reach the other stack's service by its full name, service.project.incus"},
+	{"extra_hosts", Ignored, "not supported yet: use an alias on the network, or an address in environment"},
+	{"links", Differs, "services of a network find each other by name anyway; a name after the colon is not served"},
+	{"mac_address", Honoured, "the hardware address on the first network"},
+	{"net", Ignored, "ignored: write network_mode"},
+	{"network_mode", Differs, "none is honoured; bridge leaves the service without a network; host, service: and container: are refused"},
+	{"networks", Honoured, "a NIC each, eth0 first, by gw_priority, priority and name"},
+	{"networks.*.aliases", Honoured, "further names of the service on that network"},
+	{"networks.*.driver_opts", Ignored, "ignored: set the NIC's keys with x-incus"},
+	{"networks.*.gw_priority", Honoured, "the highest has the default route"},
+	{"networks.*.interface_name", Ignored, "not supported yet: interfaces are eth0, eth1 …, by gw_priority, priority and name"},
+	{"networks.*.ipv4_address", Honoured, "the address on that network"},
+	{"networks.*.ipv6_address", Ignored, "not supported yet: the network has IPv4 only"},
+	{"networks.*.link_local_ips", Ignored, "not supported yet: the interface has no link-local addresses of its own"},
+	{"networks.*.mac_address", Honoured, "the hardware address on that network"},
+	{"networks.*.priority", Honoured, "the order of the NICs"},
+	{"networks.*.use_service_name_alias", Ignored, "not supported yet: the service's name always resolves"},
+	{"networks.*.x-incus", Honoured, "keys of the NIC, verbatim"},
+	{"networks.*.x-incus-compose", Honoured, "internal: true takes the default route away"},
+	{"ports", Honoured, "published by the firewall, which keeps the client's address; a port without an address answers on the loopback, too"},
+	{"ports.[].app_protocol", Ignored, "ignored: it is a note for tools"},
+	{"ports.[].name", Ignored, "ignored: it is a note for tools"},
+	{"ports.[].x-incus-compose", Honoured, "what lxc/incus-compose means by it"},
+}
+
+// coverNetworks is what becomes of the networks of a stack.
+var coverNetworks = []line{
+	{"/networks", Honoured, "a bridge each, with addresses and names by the agent"},
+	{"/networks.*.attachable", Honoured, "nothing to do: any instance can be attached to a network of Incus"},
+	{"/networks.*.driver", Differs, "bridge, which is the default; others are refused"},
+	{"/networks.*.driver_opts", Differs, "com.docker.network.driver.mtu; others give a warning"},
+	{"/networks.*.enable_ipv4", Differs, "true, which is the default; false is refused"},
+	{"/networks.*.enable_ipv6", Differs, "not supported yet: the network has IPv4 only"},
+	{"/networks.*.external", Honoured, "the network exists already: it is used, and never made, changed or deleted"},
+	{"/networks.*.internal", Honoured, "no way out: no default route, no forwarding"},
+	{"/networks.*.ipam.config", Honoured, "one IPv4 subnet, with its gateway, ip_range and aux_addresses"},
+	{"/networks.*.ipam.driver", Differs, "default; others give a warning, the agent hands out the addresses"},
+	{"/networks.*.ipam.options", Ignored, "ignored: the agent hands out the addresses"},
+	{"/networks.*.labels", Honoured, "kept as user.label.* keys of the network"},
+	{"/networks.*.name", Honoured, "the network's name in Incus; what is too long for one is shortened"},
+	{"/networks.*.x-incus", Honoured, "keys of the network, verbatim"},
+	{"/networks.*.x-incus-compose", Honoured, "network: the name in Incus"},
+}

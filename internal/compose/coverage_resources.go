@@ -1,0 +1,31 @@
+package compose
+
+// coverResources is what becomes of the limits of a service.
+var coverResources = []line{
+	{"blkio_config", Ignored, "not supported yet: the service's disk use is not limited; x-incus takes limits.disk.priority"},
+	{"cgroup_parent", Ignored, "ignored: Incus places the cgroups"},
+	{"cpu_count", Ignored, "ignored, a Windows key: use cpus"},
+	{"cpu_percent", Ignored, "ignored, a Windows key: use cpus"},
+	{"cpu_period", Ignored, "not supported yet: use cpus"},
+	{"cpu_quota", Ignored, "not supported yet: use cpus"},
+	{"cpu_rt_period", Ignored, "ignored: Incus has no real-time CPU limits; use cpus"},
+	{"cpu_rt_runtime", Ignored, "ignored: Incus has no real-time CPU limits; use cpus"},
+	{"cpu_shares", Ignored, "not supported yet: use cpus, or limits.cpu.priority in x-incus"},
+	{"cpus", Honoured, "whole CPUs as limits.cpu, fractions as limits.cpu.allowance in time, which is a limit and no weight"},
+	{"cpuset", Ignored, "not supported yet: use limits.cpu in x-incus"},
+	{"deploy.resources.limits.cpus", Honoured, "as cpus"},
+	{"deploy.resources.limits.memory", Honoured, "as mem_limit"},
+	{"deploy.resources.limits.pids", Honoured, "as pids_limit"},
+	{"deploy.resources.reservations", Ignored, "not supported yet: nothing is reserved"},
+	{"mem_limit", Honoured, "limits.memory"},
+	{"mem_reservation", Ignored, "not supported yet: use mem_limit"},
+	{"mem_swappiness", Ignored, "not supported yet: use limits.memory.swap in x-incus"},
+	{"memswap_limit", Ignored, "not supported yet: use limits.memory.swap in x-incus"},
+	{"oom_kill_disable", Ignored, "not supported yet: the kernel kills the service when it is out of memory"},
+	{"oom_score_adj", Ignored, "not supported yet: use limits.memory.oom_priority in x-incus"},
+	{"pids_limit", Honoured, "limits.processes"},
+	{"shm_size", Honoured, "the size of the tmpfs at /dev/shm"},
+	{"storage_opt", Ignored, "ignored: set the root disk's size through x-incus-compose.devices"},
+	{"sysctls", Honoured, "linux.sysctl.* of the instance, those of its own namespaces"},
+	{"ulimits", Honoured, "limits.kernel.* of the instance"},
+}
