@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/incus-compose/ic-agent/internal/compose"
 	"github.com/incus-compose/ic-agent/internal/state"
@@ -89,6 +88,9 @@ func parse() *cobra.Command {
 	}
 }
 
+// checkCPU is the CPU time that checking a ledger may take, which is a thousand times what it does.
+const checkCPU = 5 * time.Second
+
 // dbcheck is the child that reads a ledger which may be damaged.
 func dbcheck() *cobra.Command {
 	return &cobra.Command{
@@ -98,7 +100,7 @@ func dbcheck() *cobra.Command {
 		Args:   between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Where the limits cannot be set (a system call filter), the unit's own have to do.
-			_ = limitSelf()
+			_ = state.LimitSelf(checkCPU)
 			err := state.Check(cmd.Context(), args[0])
 			if errors.Is(err, state.ErrDamaged) {
 				return &exit{state.ExitDamaged, err}
@@ -106,32 +108,4 @@ func dbcheck() *cobra.Command {
 			return err
 		},
 	}
-}
-
-const (
-	checkCPU    = 5         // seconds
-	checkMemory = 256 << 20 // bytes beyond those in use
-)
-
-// limitSelf keeps a damaged file from taking the machine: what recurs or counts without end is stopped.
-func limitSelf() error {
-	statm, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return fmt.Errorf("limit memory: %w", err)
-	}
-	fields := strings.Fields(string(statm))
-	data, err := strconv.ParseUint(fields[min(5, len(fields)-1)], 10, 64)
-	if err != nil {
-		return fmt.Errorf("limit memory: %w", err)
-	}
-	most := data*uint64(os.Getpagesize()) + checkMemory
-	err = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: most, Max: most})
-	if err != nil {
-		return fmt.Errorf("limit memory: %w", err)
-	}
-	err = unix.Setrlimit(unix.RLIMIT_CPU, &unix.Rlimit{Cur: checkCPU, Max: checkCPU + 1})
-	if err != nil {
-		return fmt.Errorf("limit CPU time: %w", err)
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -87,6 +88,10 @@ func corpus(t *testing.T) (string, []plan.Ledger) {
 
 // checkCorpus is a child: it checks the damages first, first+step … and prints a verdict for each.
 func checkCorpus(args []string) {
+	err := LimitSelf(10 * time.Minute)
+	if err != nil {
+		panic(err)
+	}
 	pristine, err := os.ReadFile(args[0])
 	if err != nil {
 		panic(err)
