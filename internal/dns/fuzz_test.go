@@ -49,7 +49,6 @@ func seeds(t testing.TB) [][]byte {
 
 // throw gives the server a message by both paths and checks what it makes of it.
 func throw(t *testing.T, s *Server, msg []byte, tcp bool) {
-	t.Helper()
 	sent := bytes.Clone(msg)
 	from := fromGuest
 	from.tcp = tcp
@@ -121,7 +120,6 @@ func manyReplicas() []Record {
 }
 
 func checkReply(t *testing.T, msg, reply []byte, tcp bool) {
-	t.Helper()
 	if reply == nil {
 		if len(msg) >= headerLen && msg[2]&0x80 == 0 {
 			t.Fatal("a question got no reply")
