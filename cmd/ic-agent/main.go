@@ -75,6 +75,6 @@ func config(opts cli.RunOptions) (agent.Config, error) {
 
 	return agent.Config{
 		Settings: settings, StateDir: opts.State, APISocket: opts.API, Executable: exe, Version: cli.Version,
-		Watchdog: agent.WatchdogTime(), Log: log,
+		Watchdog: agent.WatchdogTime(), Inherited: agent.Inherited(), Log: log,
 	}, nil
 }

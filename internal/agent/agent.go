@@ -12,11 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +60,8 @@ type Config struct {
 	Registry http.RoundTripper
 	// Notify tells systemd; nil means sd_notify(3).
 	Notify func(state string)
+	// Inherited are the sockets of the agent before this one (see Inherited); nil when there are none.
+	Inherited []*os.File
 	// Watchdog is the time systemd allows between signs of life; 0 means none.
 	Watchdog time.Duration
 	Log      *slog.Logger
@@ -76,7 +81,12 @@ type Agent struct {
 	ports  *ports
 	local  publish.Forwarder
 	zone   atomic.Pointer[dns.Zone] // what the DNS server answers from; nil before the first
+	zoning *zoning
+	begun  atomic.Bool // the directories were read, and every stack has its loop
+	store  *store      // nil without systemd
 	known  []string
+
+	resolved *dns.Resolved // nil when the host is not to be told
 
 	publish chan struct{} // holds one token when a view has changed
 	server  serverState
@@ -105,12 +115,17 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 	a.images = &supplied{log: a.log, changed: a.changed}
 	a.incus = incus.New(incus.Options{Socket: conf.Settings.Incus.Socket, Dial: conf.Dial, Log: a.log, Progress: a.images.progress})
 	a.images.Client, a.images.images = a.incus, a.resolver()
-	upstreams, err := conf.Settings.upstreams()
+	names, err := conf.Settings.DNS.read()
 	if err != nil {
 		return nil, err
 	}
 
-	a.dns = dns.New(dns.Options{Log: a.log, Upstreams: upstreams})
+	a.store = newStore(conf.Inherited)
+	names.options.Log, names.options.Files = a.log, conf.Inherited
+	a.dns = dns.New(names.options)
+	if names.host {
+		a.resolved = dns.NewResolved(a.log)
+	}
 
 	host, err := a.host(owner)
 	if err != nil {
@@ -119,10 +134,12 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 
 	a.stacks = newStacks(host, a.log, a.forget)
 	host.Claim = a.stacks.claim
-	known, err := a.seed(host)
+	known, ledgers, err := a.seed(host)
 	if err != nil {
 		return nil, err
 	}
+
+	a.zoning = newZoning(a.log, conf.Settings.domain(), names, ledgers)
 
 	a.watch = watch.New(watch.Options{Dirs: conf.Settings.directories(), Known: known, Log: a.log})
 	host.Refer = a.watch.Refer
@@ -222,23 +239,23 @@ func refused(err error) bool {
 
 func away(err error) bool { return errors.Is(err, incus.ErrUnavailable) }
 
-// seed reads the ledgers: their addresses are taken, their projects claimed. It returns the main file of each
-// stack.
-func (a *Agent) seed(host *apply.Host) (map[string]string, error) {
+// seed reads the ledgers: their addresses are taken, their projects claimed. It returns the main file and the ledger
+// of each stack.
+func (a *Agent) seed(host *apply.Host) (map[string]string, map[string]plan.Ledger, error) {
 	names, err := a.db.Stacks()
 	if err != nil {
-		return nil, fmt.Errorf("read ledger: %w", err)
+		return nil, nil, fmt.Errorf("read ledger: %w", err)
 	}
 
-	var ledgers []plan.Ledger
+	ledgers := map[string]plan.Ledger{}
 	known := map[string]string{}
 	for _, name := range names {
 		l, lerr := a.db.Load(name)
 		if lerr != nil {
-			return nil, fmt.Errorf("read ledger: %w", lerr)
+			return nil, nil, fmt.Errorf("read ledger: %w", lerr)
 		}
 
-		ledgers = append(ledgers, l)
+		ledgers[name] = l
 		a.known = append(a.known, name)
 		if l.Project != nil {
 			a.stacks.seed(name, l.Project.Incus)
@@ -248,9 +265,9 @@ func (a *Agent) seed(host *apply.Host) (map[string]string, error) {
 		}
 	}
 
-	host.Prepare(ledgers)
+	host.Prepare(slices.Collect(maps.Values(ledgers)))
 
-	return known, nil
+	return known, ledgers, nil
 }
 
 // forget drops what is known of a stack whose project goes on under another name.
@@ -281,6 +298,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 
+	answered := a.answer(ctx)
+	defer answered()
+
 	group, ctx := errgroup.WithContext(ctx)
 	a.stacks.ctx = ctx
 	ready := make(chan struct{})
@@ -289,7 +309,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	metrics.MustRegister(a.dns)
 	server.Metrics(metrics)
 	group.Go(func() error { return server.Serve(ctx, listener) })
-	group.Go(func() error { return a.dns.Run(ctx) })
 	group.Go(func() error { return a.follow(ctx) })
 	group.Go(func() error { return a.probe(ctx) })
 	group.Go(func() error { return a.notify(ctx, ready) })
@@ -324,6 +343,29 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
+// answer has names answered, from what the ledgers know at first. The returned function ends that: it is for the
+// very end, because names are asked for until then, and the sockets are the next agent's afterwards.
+func (a *Agent) answer(ctx context.Context) func() {
+	err := a.rezone(ctx, time.Now())
+	if err != nil {
+		a.log.WarnContext(ctx, "no names yet", "err", err)
+	}
+
+	a.keepSockets(ctx)
+	own, end := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = a.dns.Run(own) })
+	if a.resolved != nil {
+		wg.Go(func() { _ = a.resolved.Run(own) })
+	}
+
+	return func() {
+		end()
+		wg.Wait()
+		a.parting(context.WithoutCancel(ctx))
+	}
+}
+
 // snapshot carries what the directories say into the loops.
 func (a *Agent) snapshot(ctx context.Context, s watch.Snapshot, first bool) {
 	var known []string
@@ -336,39 +378,8 @@ func (a *Agent) snapshot(ctx context.Context, s watch.Snapshot, first bool) {
 	}
 
 	a.stacks.take(s, known)
+	a.begun.Store(true)
 	a.changed()
-}
-
-// follow rebuilds the zone when a view has changed.
-func (a *Agent) follow(ctx context.Context) error {
-	serial := uint32(time.Now().Unix())
-	zone := dns.Build(a.conf.Settings.domain(), serial, nil, nil)
-	for {
-		views, _ := a.stacks.views()
-		subnets, err := a.db.Subnets()
-		if errors.Is(err, state.ErrDamaged) {
-			return fmt.Errorf("read ledger: %w", err) // The next start finds the damage and rebuilds.
-		}
-
-		nets, recs := names(views, subnets)
-		serial++
-		zone = zone.Next(serial, nets, recs)
-		a.zone.Store(zone)
-		a.dns.Publish(zone)
-		a.dns.Listen(ctx, a.addresses(nets))
-		a.local.Set(ctx, forwards(views))
-		var again <-chan time.Time
-		if len(a.local.Problems()) > 0 {
-			again = time.After(portRetry)
-		}
-
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-a.publish:
-		case <-again:
-		}
-	}
 }
 
 // portRetry is the time between attempts at a loopback port that somebody else has.

@@ -270,6 +270,18 @@ func TestManyStacksAtOnce(t *testing.T) {
 	}
 }
 
+// settingsFile writes an agent.toml.
+func settingsFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.toml")
+	err := os.WriteFile(path, []byte(text), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return path
+}
+
 func TestSettingsRefuseWhatTheyDoNotKnow(t *testing.T) {
 	for text, want := range map[string]string{
 		"log = \"info\"":                      "unknown key log",
@@ -278,13 +290,7 @@ func TestSettingsRefuseWhatTheyDoNotKnow(t *testing.T) {
 		"owner = \n":                          "agent.toml:1",
 		"[network]\npool = \"2001:db8::/32\"": "network.pool",
 	} {
-		path := filepath.Join(t.TempDir(), "agent.toml")
-		err := os.WriteFile(path, []byte(text), 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		_, err = ReadSettings(path)
+		_, err := ReadSettings(settingsFile(t, text))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q gives %v, want something with %q", text, err, want)
 		}

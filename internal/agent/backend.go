@@ -56,7 +56,7 @@ func (a *Agent) Status(_ context.Context) (api.Status, error) {
 		s.Problems = append(s.Problems, p.String())
 	}
 
-	s.Problems = slices.Concat(s.Problems, ds.Problems(), a.local.Problems())
+	s.Problems = slices.Concat(s.Problems, ds.Problems(), a.zoning.problems(), a.local.Problems())
 
 	return s, nil
 }

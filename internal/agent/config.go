@@ -34,13 +34,7 @@ type Settings struct {
 		Pool string `toml:"pool"`
 	} `toml:"network"`
 	// DNS is about the embedded server.
-	DNS struct {
-		// Domain is the zone of all stacks; empty means "incus".
-		Domain string `toml:"domain"`
-		// Upstreams are asked what is not ours, as "address" or "address:port"; empty follows the host's
-		// resolv.conf.
-		Upstreams []string `toml:"upstreams"`
-	} `toml:"dns"`
+	DNS DNSSettings `toml:"dns"`
 	// Registry is about images.
 	Registry struct {
 		// AuthFile is a docker-style config.json; empty means the systemd credential "registry-auth" and
@@ -99,7 +93,7 @@ func ReadSettings(path string) (Settings, error) {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 
-	_, err = s.upstreams()
+	_, err = s.DNS.read()
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
@@ -124,26 +118,6 @@ func (s Settings) pool() (netip.Prefix, error) {
 	}
 
 	return p.Masked(), nil
-}
-
-func (s Settings) upstreams() ([]netip.AddrPort, error) {
-	var out []netip.AddrPort
-	for _, text := range s.DNS.Upstreams {
-		ap, err := netip.ParseAddrPort(text)
-		if err != nil {
-			var a netip.Addr
-			a, err = netip.ParseAddr(text)
-			ap = netip.AddrPortFrom(a, 53)
-		}
-
-		if err != nil {
-			return nil, fmt.Errorf("dns.upstreams: %q is not an address, such as 192.0.2.1 or 192.0.2.1:53", text)
-		}
-
-		out = append(out, ap)
-	}
-
-	return out, nil
 }
 
 // authFiles are the files with logins, by precedence. A file of the settings stands alone.
@@ -172,14 +146,6 @@ func (s Settings) keepUnused() (time.Duration, error) {
 	}
 
 	return d, nil
-}
-
-func (s Settings) domain() string {
-	if s.DNS.Domain == "" {
-		return "incus"
-	}
-
-	return strings.Trim(s.DNS.Domain, ".")
 }
 
 func (s Settings) directories() []string {

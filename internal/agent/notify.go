@@ -50,6 +50,7 @@ func (a *Agent) notify(ctx context.Context, ready <-chan struct{}) error {
 			send("STOPPING=1\nSTATUS=stopping; services keep running")
 			return nil
 		case now := <-ticker.C:
+			a.keepSockets(ctx)
 			next := a.statusLine()
 			if next != status {
 				status = next

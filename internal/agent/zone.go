@@ -11,8 +11,8 @@ import (
 )
 
 // names turns what the loops see into what the DNS server answers from. subnets are the ledger's, for the
-// time before Incus has answered.
-func names(views []*apply.View, subnets map[string]netip.Prefix) ([]dns.Network, []dns.Record) {
+// time before Incus has answered; upstreams are those of one network each.
+func names(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[string][]netip.AddrPort) ([]dns.Network, []dns.Record) {
 	var nets []dns.Network
 	var recs []dns.Record
 	for _, v := range views {
@@ -23,6 +23,7 @@ func names(views []*apply.View, subnets map[string]netip.Prefix) ([]dns.Network,
 		for _, n := range v.Project.Networks {
 			net, ok := network(v, n, subnets)
 			if ok {
+				net.Upstreams = upstreams[net.Name]
 				nets = append(nets, net)
 			}
 		}

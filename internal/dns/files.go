@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,8 @@ type leftovers struct {
 // adopt makes sockets of descriptors. What is no socket of ours is closed and logged.
 func (s *Server) adopt(files []*os.File) *leftovers {
 	left := &leftovers{udp: map[netip.AddrPort][]*net.UDPConn{}, tcp: map[netip.AddrPort]*net.TCPListener{}}
+	// In the order of their names, so that each has its name again.
+	files = slices.SortedFunc(slices.Values(files), func(a, b *os.File) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, f := range files {
 		err := left.add(f)
 		f.Close()
@@ -75,13 +78,14 @@ func (l *leftovers) take(at netip.AddrPort) ([]*net.UDPConn, *net.TCPListener) {
 	return udp, tcp
 }
 
-// expire closes what nobody has wanted for so long.
-func (l *leftovers) expire(age time.Duration) {
+// expire closes what nobody has wanted for so long, and tells whether there was any.
+func (l *leftovers) expire(age time.Duration) bool {
 	if age < adoptFor {
-		return
+		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	some := len(l.udp)+len(l.tcp) > 0
 	for _, conns := range l.udp {
 		for _, c := range conns {
 			c.Close()
@@ -92,9 +96,35 @@ func (l *leftovers) expire(age time.Duration) {
 	}
 	clear(l.udp)
 	clear(l.tcp)
+	return some
 }
 
-// EachSocket calls f with every open socket and a name that is its own as long as its address is, in the form
+// each calls f with every socket and its name.
+func (l *leftovers) each(f func(name string, fd uintptr) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at, conns := range l.udp {
+		for i, c := range conns {
+			err := control(c, socketName("udp", at, i), f)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for at, c := range l.tcp {
+		err := control(c, socketName("tcp", at, 0), f)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sockets counts how often the set of open sockets has changed: as long as it stays, EachSocket has nothing new.
+func (s *Server) Sockets() uint64 { return s.sockets.Load() }
+
+// EachSocket calls f with every open socket, those of the server before that still wait for their address included,
+// and a name that is its own as long as its address is, in the form
 // systemd's descriptor store wants (sd_pid_notify_with_fds(3) FDNAME): who keeps the descriptors open over a
 // restart and hands them to the next Server as Options.Files loses no question. The descriptor is valid during
 // the call. EachSocket returns f's first error.
@@ -116,7 +146,7 @@ func (s *Server) EachSocket(f func(name string, fd uintptr) error) error {
 			return err
 		}
 	}
-	return nil
+	return s.left.each(f)
 }
 
 // control calls f with a socket's descriptor without changing how it blocks, which os.File would.

@@ -25,12 +25,13 @@ type Link struct {
 	Domains []string
 }
 
-// Links returns what the host should be told about the networks: our names and the names of their addresses are
-// asked at the bridge. A network without a gateway has no link.
+// Links returns what the host should be told about the networks: the names of a project and those of its addresses
+// are asked at its bridges, and all other names of ours at the first. Each name is asked at few: resolved asks all
+// links that say they know it. A network without a gateway has no link.
 func Links(origin string, nets []Network) []Link {
 	var out []Link
 	for _, n := range nets {
-		l := Link{Interface: n.Name, Domains: []string{relative(miekg.CanonicalName(origin))}}
+		l := Link{Interface: n.Name, Domains: []string{relative(miekg.CanonicalName(n.Project + "." + origin))}}
 		for _, gw := range []netip.Addr{n.Gateway, n.Gateway6} {
 			if gw.IsValid() {
 				l.Servers = append(l.Servers, gw)
@@ -44,6 +45,9 @@ func Links(origin string, nets []Network) []Link {
 		if len(l.Servers) > 0 {
 			out = append(out, l)
 		}
+	}
+	if len(out) > 0 {
+		out[0].Domains = append(out[0].Domains, relative(miekg.CanonicalName(origin)))
 	}
 	return out
 }
@@ -153,6 +157,12 @@ func (r *Resolved) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// Withdraw makes resolved forget what it was told. It is for after Run.
+func (r *Resolved) Withdraw(ctx context.Context) {
+	r.Use(nil)
+	r.once(ctx)
 }
 
 // once compares and mends, and logs when that begins or stops to fail.

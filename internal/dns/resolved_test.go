@@ -167,8 +167,8 @@ func TestD41Links(t *testing.T) {
 	for i := range 16 {
 		edge = append(edge, fmt.Sprintf("%d.3.10.in-addr.arpa", i))
 	}
-	want := "[{shop-front [10.1.0.1 fd00:1::1] [incus 0.1.10.in-addr.arpa 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa]} " +
-		"{shop-back [10.2.0.1] [incus 0.2.10.in-addr.arpa]} {edge [10.3.0.1] [incus " + strings.Join(edge, " ") + "]}]"
+	want := "[{shop-front [10.1.0.1 fd00:1::1] [shop.incus 0.1.10.in-addr.arpa 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa incus]} " +
+		"{shop-back [10.2.0.1] [shop.incus 0.2.10.in-addr.arpa]} {edge [10.3.0.1] [shop.incus " + strings.Join(edge, " ") + "]}]"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

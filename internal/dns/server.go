@@ -68,6 +68,7 @@ type Server struct {
 	secret    [32]byte      // of cookies
 	woken     chan struct{} // holds one token when Run has something to look at
 	serving   sync.WaitGroup
+	sockets   atomic.Uint64 // see Sockets
 
 	mu        sync.Mutex // guards what follows
 	listeners []*listener
@@ -131,7 +132,9 @@ func (s *Server) Run(ctx context.Context) error {
 		now := time.Now()
 		s.followHost()
 		s.forward.watchLoops(ctx, now)
-		s.left.expire(now.Sub(begun))
+		if s.left.expire(now.Sub(begun)) {
+			s.sockets.Add(1)
+		}
 		wait := s.retryListeners(ctx, work, now)
 		if wait <= 0 || wait > followEvery {
 			wait = followEvery

@@ -153,6 +153,12 @@ func (z *Zone) Lasting(ttl uint32) *Zone {
 	return &c
 }
 
+// Serial is the SOA's.
+func (z *Zone) Serial() uint32 { return z.serial }
+
+// TTL is the lifetime of its data, in seconds.
+func (z *Zone) TTL() uint32 { return z.ttl }
+
 // Names is how many names the zone has, the origin and the projects included.
 func (z *Zone) Names() int {
 	if z == nil {
