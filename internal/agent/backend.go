@@ -28,6 +28,8 @@ func (a *Agent) Status(_ context.Context) (api.Status, error) {
 
 	ds := a.dns.Status()
 	s.DNS.Names = ds.Names
+	var unheard string
+	s.DNS.Host, unheard = a.fromHost(ds)
 	for _, l := range ds.Listeners {
 		if l.Err == nil {
 			s.DNS.Listeners = append(s.DNS.Listeners, l.Addr.String())
@@ -57,6 +59,9 @@ func (a *Agent) Status(_ context.Context) (api.Status, error) {
 	}
 
 	s.Problems = slices.Concat(s.Problems, ds.Problems(), a.zoning.problems(), a.local.Problems())
+	if unheard != "" {
+		s.Problems = append(s.Problems, unheard)
+	}
 
 	return s, nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -226,4 +227,29 @@ func (a *Agent) rezone(ctx context.Context, now time.Time) error {
 	a.local.Set(ctx, forwards(views))
 
 	return nil
+}
+
+// fromHost says how the host itself finds the names, and what is wrong with that; empty when nothing is, or when
+// there is nothing to find.
+func (a *Agent) fromHost(st dns.Status) (how, problem string) {
+	if len(st.Listeners) == 0 {
+		return "", ""
+	}
+
+	if a.resolved == nil {
+		return "by asking our addresses (dns.host is off)", ""
+	}
+
+	resolvConf, _ := os.ReadFile("/etc/resolv.conf") // what cannot be read counts as empty, as for libc
+	nsswitch, _ := os.ReadFile("/etc/nsswitch.conf")
+	asks := dns.HostAsks(string(resolvConf), string(nsswitch))
+	present, err := a.resolved.Status()
+	switch {
+	case asks != "systemd-resolved" || !present:
+		return "by asking our addresses alone: its names come from " + asks + ", see docs/dns.md", ""
+	case err != nil:
+		return "by asking our addresses alone", "systemd-resolved does not let us say where this host finds our names: install polkitd, or set dns.host = false: " + err.Error()
+	}
+
+	return "by systemd-resolved", ""
 }

@@ -51,6 +51,8 @@ type DNS struct {
 	Failed map[string]string `json:"failed,omitempty"`
 	// Names is how many names are answered.
 	Names int `json:"names"`
+	// Host says how this host itself finds them: "by systemd-resolved", or why it does not; empty when not known.
+	Host string `json:"host,omitempty"`
 }
 
 // State is a stack's state in a word or two.

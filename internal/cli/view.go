@@ -72,7 +72,11 @@ func (v view) agent(s api.Status) string {
 		parts[0] += ", up " + since(s.Since, v.now)
 	}
 	parts = append(parts, v.incus(s.Incus))
-	parts = append(parts, fmt.Sprintf("DNS: %s, %s", count(len(s.DNS.Listeners), "listener"), count(s.DNS.Names, "name")))
+	names := fmt.Sprintf("DNS: %s, %s", count(len(s.DNS.Listeners), "listener"), count(s.DNS.Names, "name"))
+	if s.DNS.Host != "" {
+		names += ", found from here " + s.DNS.Host
+	}
+	parts = append(parts, names)
 	return strings.Join(parts, "; ")
 }
 
