@@ -1,0 +1,205 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// street has a web of two, a database on an internal network, and an app that is on both networks.
+const street = `services:
+  web:
+    image: nginx:alpine
+    deploy: {replicas: 2}
+    networks: [front]
+    restart: "no"
+    healthcheck: {test: ["CMD", "test", "!", "-e", "/tmp/sick"], interval: 1s, retries: 1}
+  app:
+    image: redis:alpine
+    networks: [front, back]
+  db:
+    image: redis:alpine
+    command: redis-server --bind 0.0.0.0 --protected-mode no
+    networks: [back]
+networks:
+  front: {}
+  back: {internal: true}
+`
+
+// inside asks from within an instance; the answer is the addresses of busybox's nslookup, sorted, or its complaint.
+func inside(ctx context.Context, instance, name string) string {
+	out, err := try(ctx, "incus exec "+instance+" --project street -- nslookup "+name)
+	var addrs []string
+	_, answer, _ := strings.Cut(out, "Name:")
+	for line := range strings.Lines(answer) {
+		f := strings.Fields(line)
+		if len(f) > 1 && strings.HasPrefix(f[0], "Address") {
+			addrs = append(addrs, f[len(f)-1])
+		}
+	}
+
+	if err != nil && len(addrs) == 0 {
+		return "none"
+	}
+
+	slices.Sort(addrs)
+
+	return strings.Join(addrs, " ")
+}
+
+// address is an instance's on a network, as Incus has it.
+func address(t *testing.T, instance, network string) string {
+	t.Helper()
+	all, err := instances(t.Context(), "street")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, d := range all[instance].Devices {
+		if d["network"] == network {
+			addr, _, _ := strings.Cut(d["ipv4.address"], "/")
+			return addr
+		}
+	}
+
+	t.Fatalf("%s is not on %s: %v", instance, network, all[instance].Devices)
+
+	return ""
+}
+
+// TestNames: who is on a network finds the names on it, from the inside of containers and from the host, whatever
+// becomes of replicas, the agent and the name servers outside.
+func TestNames(t *testing.T) {
+	// The name server outside says what it is asked.
+	put(t, "/run/systemd/system/lab-upstream-dns.service.d/log.conf",
+		"[Service]\nExecStart=\nExecStart=/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/etc/lab/upstream-dns.conf --log-queries\n")
+	run(t, "systemctl daemon-reload; systemctl restart lab-upstream-dns")
+	drop(t, "street", street)
+	running(t, "street", "web-1", "web-2", "app-1", "db-1")
+	judged(t, "street", "web-1", "healthy")
+	judged(t, "street", "web-2", "healthy")
+	settled(t, "street")
+	web1, web2 := address(t, "web-1", "street-front"), address(t, "web-2", "street-front")
+	back := address(t, "db-1", "street-back")
+	gateway := run(t, "incus network get street-front ipv4.address | cut -d/ -f1")
+	both := []string{web1, web2}
+	slices.Sort(both)
+
+	t.Run("D05 names by network", func(t *testing.T) {
+		for _, q := range []struct{ from, name, want string }{
+			{"app-1", "web", strings.Join(both, " ")},
+			{"app-1", "web.street.incus", strings.Join(both, " ")},
+			{"app-1", "db", back},
+			{"web-1", "db", "none"},
+			{"db-1", "web", "none"},
+			{"web-1", "app", address(t, "app-1", "street-front")},
+			{"db-1", "app", address(t, "app-1", "street-back")},
+		} {
+			got := inside(t.Context(), q.from, q.name)
+			if got != q.want {
+				t.Errorf("%s is told %q for %s, want %q", q.from, got, q.name, q.want)
+			}
+		}
+	})
+
+	t.Run("a database client finds its server by name", func(t *testing.T) {
+		eventually(t, "a value written and read", func(ctx context.Context) error {
+			out, err := try(ctx, "incus exec app-1 --project street -- redis-cli -h db set street 42 && incus exec app-1 --project street -- redis-cli -h db.street.incus get street")
+			if err == nil && out != "OK\n42\n" {
+				err = fmt.Errorf("redis-cli says %q", out)
+			}
+
+			return err
+		})
+	})
+
+	t.Run("D41 the host resolves a service", func(t *testing.T) {
+		hostFinds(t, web1, web2)
+		// Resolved forgets links when it is restarted; the agent tells it again.
+		run(t, "systemctl restart systemd-resolved")
+		hostFinds(t, web1, web2)
+	})
+
+	t.Run("B1 a sick replica leaves and returns", func(t *testing.T) {
+		run(t, "incus exec web-1 --project street -- touch /tmp/sick")
+		names(t, gateway, "web.street.incus", web2)
+		names(t, gateway, "tasks.web.street.incus", both...)
+		run(t, "incus exec web-1 --project street -- rm /tmp/sick")
+		names(t, gateway, "web.street.incus", both...)
+	})
+
+	t.Run("D33 an internal network cannot leak", func(t *testing.T) {
+		got := inside(t.Context(), "db-1", "leaky.example.test") + inside(t.Context(), "app-1", "outward.example.test")
+		if got != "nonenone" {
+			t.Errorf("names that do not exist are %q", got)
+		}
+
+		journal := run(t, "journalctl -u lab-upstream-dns -o cat --no-pager")
+		if strings.Contains(journal, "leaky.") || !strings.Contains(journal, "outward.") {
+			t.Errorf("the server outside was asked for one that is internal, or was not asked at all:\n%s", journal)
+		}
+	})
+
+	t.Run("B7 a restart under 200 questions a second loses none", func(t *testing.T) {
+		out := run(t, "echo web.street.incus A > /tmp/questions; (sleep 1; systemctl restart ic-agent; sleep 1; "+
+			"kill -9 $(systemctl show -p MainPID --value ic-agent)) & dnsperf -s "+gateway+" -d /tmp/questions -Q 200 -l 5 -t 5; wait")
+		if !strings.Contains(out, "Queries lost:         0 ") || !strings.Contains(out, "(100.00%)\n\n  Average") && strings.Count(out, "NOERROR") != 1 {
+			t.Errorf("dnsperf says:\n%s", out)
+		}
+	})
+
+	t.Run("D28 local names do not need the outside", func(t *testing.T) {
+		run(t, "systemctl stop lab-upstream-dns; ip address add 192.0.2.53/32 dev lo 2>/dev/null; true")
+		defer run(t, "systemctl start lab-upstream-dns")
+		// One try of a second each: what took longer, or was not answered, would fail.
+		run(t, "for i in $(seq 20); do dig +tries=1 +time=1 +short @"+gateway+" web.street.incus | grep -q . || exit 1; done")
+		got := inside(t.Context(), "app-1", "db")
+		if got != back {
+			t.Errorf("app-1 is told %q for db", got)
+		}
+	})
+
+	t.Run("D40 Incus away changes no answer", func(t *testing.T) {
+		run(t, "systemctl stop incus.socket incus.service; systemctl restart ic-agent")
+		defer run(t, "systemctl start incus.socket incus.service")
+		names(t, gateway, "web.street.incus", both...)
+	})
+}
+
+// hostFinds waits until the host's own programs find web.
+func hostFinds(t *testing.T, want ...string) {
+	t.Helper()
+	eventually(t, "getent on the host", func(ctx context.Context) error {
+		out, err := try(ctx, "getent hosts web.street.incus; getent hosts "+want[0])
+		if err != nil {
+			return err
+		}
+
+		for _, w := range append(want, "web-1.street.incus") {
+			if !strings.Contains(out, w) {
+				return fmt.Errorf("getent says %q", out)
+			}
+		}
+
+		return nil
+	})
+}
+
+// names waits until the host is given exactly these addresses.
+func names(t *testing.T, at, name string, want ...string) {
+	t.Helper()
+	eventually(t, name+" is "+strings.Join(want, " "), func(ctx context.Context) error {
+		out, err := try(ctx, "dig +short @"+at+" "+name)
+		got := strings.Fields(out)
+		slices.Sort(got)
+		if err == nil && !slices.Equal(got, want) {
+			err = fmt.Errorf("it is %v", got)
+		}
+
+		return err
+	})
+}
