@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -343,29 +342,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// answer has names answered, from what the ledgers know at first. The returned function ends that: it is for the
-// very end, because names are asked for until then, and the sockets are the next agent's afterwards.
-func (a *Agent) answer(ctx context.Context) func() {
-	err := a.rezone(ctx, time.Now())
-	if err != nil {
-		a.log.WarnContext(ctx, "no names yet", "err", err)
-	}
-
-	a.keepSockets(ctx)
-	own, end := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = a.dns.Run(own) })
-	if a.resolved != nil {
-		wg.Go(func() { _ = a.resolved.Run(own) })
-	}
-
-	return func() {
-		end()
-		wg.Wait()
-		a.parting(context.WithoutCancel(ctx))
-	}
-}
-
 // snapshot carries what the directories say into the loops.
 func (a *Agent) snapshot(ctx context.Context, s watch.Snapshot, first bool) {
 	var known []string
@@ -384,28 +360,3 @@ func (a *Agent) snapshot(ctx context.Context, s watch.Snapshot, first bool) {
 
 // portRetry is the time between attempts at a loopback port that somebody else has.
 const portRetry = 15 * time.Second
-
-// addresses are where the DNS server listens: on the gateway of every managed network.
-func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {
-	port := a.conf.DNSPort
-	if port == 0 {
-		port = 53
-	}
-
-	var out []netip.AddrPort
-	if a.conf.DNSAddrs != nil {
-		for _, addr := range a.conf.DNSAddrs {
-			out = append(out, netip.AddrPortFrom(addr, port))
-		}
-
-		return out
-	}
-
-	for _, n := range nets {
-		if n.Gateway.IsValid() {
-			out = append(out, netip.AddrPortFrom(n.Gateway, port))
-		}
-	}
-
-	return out
-}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -201,4 +202,27 @@ func stopped(ctx context.Context) bool {
 	}
 
 	return slices.ContainsFunc(jobs, func(j dbus.JobStatus) bool { return j.Unit == unitName && j.JobType == "stop" })
+}
+
+// answer has names answered, from what the ledgers know at first. The returned function ends that: it is for the
+// very end, because names are asked for until then, and the sockets are the next agent's afterwards.
+func (a *Agent) answer(ctx context.Context) func() {
+	err := a.rezone(ctx, time.Now())
+	if err != nil {
+		a.log.WarnContext(ctx, "no names yet", "err", err)
+	}
+
+	a.keepSockets(ctx)
+	own, end := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = a.dns.Run(own) })
+	if a.resolved != nil {
+		wg.Go(func() { _ = a.resolved.Run(own) })
+	}
+
+	return func() {
+		end()
+		wg.Wait()
+		a.parting(context.WithoutCancel(ctx))
+	}
 }

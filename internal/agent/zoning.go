@@ -253,3 +253,28 @@ func (a *Agent) fromHost(st dns.Status) (how, problem string) {
 
 	return "by systemd-resolved", ""
 }
+
+// addresses are where the DNS server listens: on the gateway of every managed network.
+func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {
+	port := a.conf.DNSPort
+	if port == 0 {
+		port = 53
+	}
+
+	var out []netip.AddrPort
+	if a.conf.DNSAddrs != nil {
+		for _, addr := range a.conf.DNSAddrs {
+			out = append(out, netip.AddrPortFrom(addr, port))
+		}
+
+		return out
+	}
+
+	for _, n := range nets {
+		if n.Gateway.IsValid() {
+			out = append(out, netip.AddrPortFrom(n.Gateway, port))
+		}
+	}
+
+	return out
+}
