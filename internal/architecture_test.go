@@ -48,13 +48,14 @@ var ownImports = map[string]struct {
 	"internal/apply": {[]string{"internal/plan", "internal/calendar"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
 	"internal/api":   {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
 	"internal/cli": {
-		[]string{"internal/plan", "internal/api", "internal/compose", "internal/state", "internal/watch"},
-		"verbs are clients of the API; only check, and the agent's children parse and dbcheck, read files themselves",
+		[]string{"internal/plan", "internal/api", "internal/compose", "internal/hostdir", "internal/state", "internal/watch"},
+		"verbs are clients of the API; only check, and the agent's children parse, dbcheck and mkdir, touch files themselves",
 	},
+	"internal/hostdir": {nil, "it makes directories, and knows no nouns"},
 	"internal/publish": {nil, "it carries bytes, and knows no nouns"},
 	"internal/agent": {[]string{
 		"internal/plan", "internal/api", "internal/apply", "internal/compose", "internal/dns", "internal/health",
-		"internal/image", "internal/image/imagetest", "internal/incus", "internal/incus/incustest", "internal/publish",
+		"internal/hostdir", "internal/image", "internal/image/imagetest", "internal/incus", "internal/incus/incustest", "internal/publish",
 		"internal/state", "internal/watch",
 	}, "the composition root wires everything but the command line"},
 	"cmd/ic-agent": {

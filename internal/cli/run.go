@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/incus-compose/ic-agent/internal/compose"
+	"github.com/incus-compose/ic-agent/internal/hostdir"
 	"github.com/incus-compose/ic-agent/internal/state"
 )
 
@@ -106,6 +107,19 @@ func dbcheck() *cobra.Command {
 				return &exit{state.ExitDamaged, err}
 			}
 			return err
+		},
+	}
+}
+
+// mkdir is the helper that makes directories for the agent, at the other end of a socket.
+func mkdir() *cobra.Command {
+	return &cobra.Command{
+		Use:    "mkdir",
+		Short:  "Make a directory for the agent (a path in, an answer out)",
+		Hidden: true,
+		Args:   atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return hostdir.Serve(cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }
