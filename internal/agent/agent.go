@@ -120,7 +120,7 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 	}
 
 	a.store = newStore(conf.Inherited)
-	names.options.Log, names.options.Files = a.log, conf.Inherited
+	names.options.Log, names.options.Files = a.log, a.local.Adopt(conf.Inherited)
 	a.dns = dns.New(names.options)
 	if names.host {
 		a.resolved = dns.NewResolved(a.log)
@@ -173,10 +173,10 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 	}
 
 	a.local.Log = a.log
-	a.ports = &ports{probe: a.probePort}
+	a.ports = newPorts(a.probePort)
 
 	return &apply.Host{
-		Server: a.images, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim,
+		Server: a.images, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim, FreePort: a.ports.free,
 		Images: a.images.images,
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
 		Refused: refused, Boot: bootID(),
@@ -224,18 +224,6 @@ func temporary(err error) bool {
 	return true
 }
 
-// exit asks Incus how a stopped instance ended.
-func (a *Agent) exit(ctx context.Context, project, instance string) (code int, known bool, err error) {
-	e, err := a.incus.ExitOf(ctx, project, instance)
-
-	return e.Code, e.Known, err
-}
-
-// refused tells what a version of a service asks for in vain from what is wrong with the host.
-func refused(err error) bool {
-	return errors.Is(err, incus.ErrRefused) || errors.Is(err, incus.ErrProgram)
-}
-
 func away(err error) bool { return errors.Is(err, incus.ErrUnavailable) }
 
 // seed reads the ledgers: their addresses are taken, their projects claimed. It returns the main file and the ledger
@@ -255,6 +243,7 @@ func (a *Agent) seed(host *apply.Host) (map[string]string, map[string]plan.Ledge
 		}
 
 		ledgers[name] = l
+		a.ports.keep(l)
 		a.known = append(a.known, name)
 		if l.Project != nil {
 			a.stacks.seed(name, l.Project.Incus)
@@ -310,6 +299,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return a.follow(ctx) })
 	group.Go(func() error { return a.probe(ctx) })
+	group.Go(func() error { return a.ports.watch(ctx, a.stacks.dirty) })
 	group.Go(func() error { return a.notify(ctx, ready) })
 	group.Go(func() error {
 		first := true
@@ -358,5 +348,5 @@ func (a *Agent) snapshot(ctx context.Context, s watch.Snapshot, first bool) {
 	a.changed()
 }
 
-// portRetry is the time between attempts at a loopback port that somebody else has.
-const portRetry = 15 * time.Second
+// portRetry is the time between attempts to listen at a port that somebody else has.
+const portRetry = time.Second

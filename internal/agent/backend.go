@@ -198,7 +198,12 @@ func stackOf(v *apply.View) api.Stack {
 func serviceOf(v *apply.View, svc plan.Service) api.Service {
 	s := api.Service{Name: svc.Name, Image: svc.Image.Ref, Want: svc.Replicas}
 	for _, p := range svc.Ports {
-		from := strconv.Itoa(int(p.Published))
+		number := p.Published
+		if number == 0 {
+			number = v.Ledger.Ports[plan.PortKey(svc.Name, p)]
+		}
+
+		from := strconv.Itoa(int(number))
 		if p.PublishedEnd > p.Published {
 			from += "-" + strconv.Itoa(int(p.PublishedEnd))
 		}

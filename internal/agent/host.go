@@ -12,12 +12,9 @@ import (
 	"os"
 	"os/user"
 	"strings"
-	"sync"
 	"syscall"
 
-	"github.com/incus-compose/ic-agent/internal/apply"
-	"github.com/incus-compose/ic-agent/internal/plan"
-	"github.com/incus-compose/ic-agent/internal/publish"
+	"github.com/incus-compose/ic-agent/internal/incus"
 )
 
 // ownerID is the id this host's agent marks its objects with: derived from the machine id, so that it survives
@@ -110,124 +107,14 @@ func routes() []netip.Prefix {
 	return out
 }
 
-// ports knows which stack publishes which host ports.
-type ports struct {
-	mu     sync.Mutex
-	claims map[string][]plan.Listen
-	// probe tries a listener that nobody claims; it returns who holds it, or "".
-	probe func(ctx context.Context, l plan.Listen) string
+// exit asks Incus how a stopped instance ended.
+func (a *Agent) exit(ctx context.Context, project, instance string) (code int, known bool, err error) {
+	e, err := a.incus.ExitOf(ctx, project, instance)
+
+	return e.Code, e.Known, err
 }
 
-// claim notes all ports a stack publishes and returns, of the fresh ones, those that somebody else has.
-func (p *ports) claim(ctx context.Context, stack string, all, fresh []plan.Listen) map[plan.Listen]string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	held := map[plan.Listen]string{}
-	var mine []plan.Listen
-	for _, l := range all {
-		other := p.holder(stack, l)
-		if other != "" {
-			held[l] = "the stack " + other
-			continue
-		}
-
-		mine = append(mine, l)
-	}
-
-	if p.claims == nil {
-		p.claims = map[string][]plan.Listen{}
-	}
-
-	p.claims[stack] = mine
-	for _, l := range fresh {
-		if held[l] != "" {
-			continue
-		}
-
-		who := p.probe(ctx, l)
-		if who != "" {
-			held[l] = who
-		}
-	}
-
-	return held
-}
-
-func (p *ports) holder(stack string, l plan.Listen) string {
-	for other, claims := range p.claims {
-		if other == stack {
-			continue
-		}
-
-		for _, c := range claims {
-			same := c.IP == l.IP || c.IP.IsUnspecified() || l.IP.IsUnspecified()
-			if c.Protocol == l.Protocol && c.Port == l.Port && same {
-				return other
-			}
-		}
-	}
-
-	return ""
-}
-
-// release forgets a stack's ports.
-func (p *ports) release(stack string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	delete(p.claims, stack)
-}
-
-// probePort asks whether a stranger has a port; one that we carry on loopback ourselves is none.
-func (a *Agent) probePort(ctx context.Context, l plan.Listen) string {
-	if a.local.Holds(publish.Port{Protocol: l.Protocol, Number: l.Port}) {
-		return ""
-	}
-
-	return bindProbe(ctx, l)
-}
-
-// forwards lists the loopback ports of the instances that run.
-func forwards(views []*apply.View) map[publish.Port]netip.AddrPort {
-	out := map[publish.Port]netip.AddrPort{}
-	for _, v := range views {
-		for _, w := range v.Desired.Instances {
-			if v.Observed.Instances[w.Name].Status != plan.Running {
-				continue
-			}
-
-			for _, f := range w.Forwards {
-				out[publish.Port{Protocol: f.Protocol, Number: f.Port}] = f.To
-			}
-		}
-	}
-
-	return out
-}
-
-// bindProbe finds a listener of another program by trying to be one.
-func bindProbe(ctx context.Context, l plan.Listen) string {
-	addr := netip.AddrPortFrom(l.IP, l.Port).String()
-	var lc net.ListenConfig
-
-	var c interface{ Close() error }
-	var err error
-	if l.Protocol == "udp" {
-		c, err = lc.ListenPacket(ctx, "udp", addr)
-	} else {
-		c, err = lc.Listen(ctx, "tcp", addr)
-	}
-
-	switch {
-	case err == nil:
-		_ = c.Close()
-		return ""
-	case errors.Is(err, syscall.EADDRINUSE):
-		return "another program on this host (\"ss -lntup\" shows it)"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "nobody, but the host has no address " + l.IP.String()
-	}
-
-	return "" // not allowed to try: Incus finds out
+// refused tells what a version of a service asks for in vain from what is wrong with the host.
+func refused(err error) bool {
+	return errors.Is(err, incus.ErrRefused) || errors.Is(err, incus.ErrProgram)
 }

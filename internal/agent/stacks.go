@@ -238,6 +238,16 @@ func relevant(h incus.Hint) bool {
 	return true
 }
 
+// dirty has a stack look again.
+func (s *stacks) dirty(name string) {
+	s.mu.Lock()
+	r := s.loops[name]
+	s.mu.Unlock()
+	if r != nil {
+		r.loop.Dirty()
+	}
+}
+
 // all returns the loops, by name.
 func (s *stacks) all() []*apply.Loop {
 	s.mu.Lock()

@@ -12,21 +12,23 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/dbus"
+
+	"github.com/incus-compose/ic-agent/internal/publish"
 )
 
 // Inherited returns the sockets that systemd kept for this process (sd_listen_fds(3)).
 func Inherited() []*os.File { return activation.Files(true) }
 
-// store keeps the DNS server's sockets open in systemd's file descriptor store (sd_pid_notify_with_fds(3)), so that
-// what clients ask while the agent restarts waits for the next one. Only the goroutine that
+// store keeps the sockets of the DNS server and of published ports open in systemd's file descriptor store
+// (sd_pid_notify_with_fds(3)), so that what clients ask while the agent restarts waits for the next one. Only the goroutine that
 // tells systemd how we are uses it, and before that Run's.
 type store struct {
 	// send tells systemd something, with a descriptor unless fd is negative.
 	send func(state string, fd int) error
 	// kept are the names in the store, with what each was: a name may come to mean another socket.
 	kept map[string]identity
-	// seen is the dns.Server.Sockets that sync was last done for, failed why it was in vain.
-	seen   uint64
+	// seen are the counts of changes that sync was last done for, failed why it was in vain.
+	seen   [2]uint64
 	failed string
 }
 
@@ -82,7 +84,7 @@ func notifier(path string) func(string, int) error {
 	}
 }
 
-// sync makes the store hold the server's sockets and no others. Each calls its function with all of them. A socket
+// sync makes the store hold these sockets and no others. Each calls its function with all of them. A socket
 // that was closed must go: as long as systemd holds it, the kernel gives it its share of the questions.
 func (s *store) sync(each func(func(name string, fd uintptr) error) error) error {
 	now := map[string]identity{}
@@ -117,7 +119,7 @@ func (s *store) sync(each func(func(name string, fd uintptr) error) error) error
 
 	for name := range s.kept {
 		_, open := now[name]
-		if open || !strings.HasPrefix(name, "dns-") {
+		if open || !strings.HasPrefix(name, "dns-") && !strings.HasPrefix(name, publish.Prefix) {
 			continue
 		}
 
@@ -147,18 +149,25 @@ func (a *Agent) keepSockets(ctx context.Context) {
 		return
 	}
 
-	set := a.dns.Sockets()
+	set := [2]uint64{a.dns.Sockets(), a.local.Sockets()}
 	if set == a.store.seen {
 		return
 	}
 
-	err := a.store.sync(a.dns.EachSocket)
+	err := a.store.sync(func(f func(string, uintptr) error) error {
+		err := a.dns.EachSocket(f)
+		if err != nil {
+			return err
+		}
+
+		return a.local.EachSocket(f)
+	})
 	switch {
 	case err == nil:
 		a.store.seen, a.store.failed = set, ""
 	case err.Error() != a.store.failed:
 		a.store.failed = err.Error()
-		a.log.WarnContext(ctx, "systemd does not keep the dns sockets: questions are lost when the agent restarts", "err", err)
+		a.log.WarnContext(ctx, "systemd does not keep the sockets: questions and connections are lost when the agent restarts", "err", err)
 	}
 }
 

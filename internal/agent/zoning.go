@@ -224,7 +224,7 @@ func (a *Agent) rezone(ctx context.Context, now time.Time) error {
 		a.resolved.Use(dns.Links(a.conf.Settings.domain(), nets))
 	}
 
-	a.local.Set(ctx, forwards(views))
+	a.local.Set(ctx, services(views))
 
 	return nil
 }

@@ -80,6 +80,9 @@ type Host struct {
 	// Ports notes all host ports a stack publishes and reports, of them, those that somebody else holds, and
 	// who; fresh are those the stack does not have yet. Nil means that every port is free.
 	Ports func(ctx context.Context, stack string, all, fresh []plan.Listen) map[plan.Listen]string
+	// FreePort chooses a port of the host that is free at all of these listeners (their own number aside) and
+	// keeps it for the stack; 0 means that there is none. Nil means that none is.
+	FreePort func(ctx context.Context, stack, key string, at []plan.Listen) uint16
 	// HostPrefixes are the networks the host is on or routes to; nil means none.
 	HostPrefixes func() []netip.Prefix
 	// Temporary reports whether an error will pass by itself (an outage), so that it is waited out; nil means

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -46,8 +45,37 @@ func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) 
 	}
 
 	l.led.Addresses = in.Addresses
+	l.led.Ports = l.chosenPorts(ctx, p)
+	in.Ports = l.led.Ports
 
 	return in
+}
+
+// chosenPorts finds a host port for those that name none: the one they have, or a free one.
+func (l *Loop) chosenPorts(ctx context.Context, p plan.Project) map[string]uint16 {
+	out := map[string]uint16{}
+	for _, s := range p.Services {
+		for _, port := range s.Ports {
+			if port.Published != 0 || s.Replicas == 0 {
+				continue
+			}
+
+			key := plan.PortKey(s.Name, port)
+			out[key] = l.led.Ports[key]
+			if out[key] != 0 || l.host.FreePort == nil {
+				continue
+			}
+
+			var at []plan.Listen
+			for _, ip := range port.IPs() {
+				at = append(at, plan.Listen{Protocol: port.Protocol, IP: ip})
+			}
+
+			out[key] = l.host.FreePort(ctx, l.stack, key, at)
+		}
+	}
+
+	return out
 }
 
 func existing(have plan.Observed) map[string]bool {
@@ -270,61 +298,4 @@ func (l *Loop) stale(a ask, old plan.Image) bool {
 	}
 
 	return a.ref.Pull == "always" && !l.env.refreshed[a.ref.Ref]
-}
-
-// ports blocks instances whose host ports somebody else holds.
-func (l *Loop) ports(ctx context.Context, want *plan.Desired, have plan.Observed) {
-	if l.host.Ports == nil {
-		return
-	}
-
-	var all, fresh []plan.Listen
-	for _, w := range want.Instances {
-		all = append(all, w.Listens...)
-		for _, listen := range w.Listens {
-			if !publishes(have.Instances[w.Name], listen) {
-				fresh = append(fresh, listen)
-			}
-		}
-	}
-
-	held := l.host.Ports(ctx, l.stack, all, fresh)
-	want.Instances = slices.DeleteFunc(want.Instances, func(w plan.DesiredInstance) bool {
-		for _, listen := range w.Listens {
-			who, taken := held[listen]
-			if !taken {
-				continue
-			}
-
-			want.Blocked = append(want.Blocked, plan.Blocked{
-				On: plan.ID{Kind: plan.KindInstance, Name: w.Name}, At: listen.At, Temporary: true, Service: w.Service,
-				Reason: fmt.Sprintf("the host port %s is taken by %s: publish another one, or stop what holds it", listen, who),
-			})
-
-			return true
-		}
-
-		return false
-	})
-}
-
-// publishes reports whether an instance has a proxy device for a listener.
-func publishes(inst plan.ObservedInstance, listen plan.Listen) bool {
-	for _, dev := range inst.Devices {
-		if dev["type"] != "proxy" {
-			continue
-		}
-
-		proto, rest, _ := strings.Cut(dev["listen"], ":")
-		i := strings.LastIndex(rest, ":")
-		if i < 0 || proto != listen.Protocol || strings.Trim(rest[:i], "[]") != listen.IP.String() {
-			continue
-		}
-
-		if slices.Contains(strings.Split(rest[i+1:], ","), fmt.Sprint(listen.Port)) {
-			return true
-		}
-	}
-
-	return false
 }

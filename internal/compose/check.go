@@ -160,7 +160,7 @@ func (t *translation) checkPorts() {
 	byPort := map[string][]listener{}
 	for _, s := range t.out.Services {
 		for _, p := range s.Ports {
-			for n := int(p.Published); s.Replicas > 0 && n <= int(p.PublishedEnd); n++ {
+			for n := int(p.Published); s.Replicas > 0 && p.Published > 0 && n <= int(p.PublishedEnd); n++ {
 				sign := fmt.Sprintf("%d/%s", n, p.Protocol)
 				for _, other := range byPort[sign] {
 					if overlap(p.HostIP, other.port.HostIP) {
@@ -175,11 +175,13 @@ func (t *translation) checkPorts() {
 	}
 }
 
-// overlap tells whether listeners on both addresses collide; the zero Addr is every IPv4 address.
+// overlap tells whether listeners on both addresses collide; the zero Addr is every address of both families.
 func overlap(a, b netip.Addr) bool {
-	every := func(x, y netip.Addr) bool { return !x.IsValid() && (!y.IsValid() || y.Is4()) }
+	if !a.IsValid() || !b.IsValid() {
+		return true
+	}
 
-	return a == b || every(a, b) || every(b, a)
+	return a == b || a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified())
 }
 
 // checkAddresses compares the fixed addresses of services with their networks and each other.

@@ -11,10 +11,18 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-const maxRange = 1000 // ports of one entry: each becomes a listener
+const (
+	maxRange = 1000 // ports of one entry: each becomes a listener
+	maxPorts = 2000 // ports of a service
+)
 
 // ports translates the published ports.
 func (s *service) ports() {
+	if len(s.in.Ports) > maxPorts {
+		s.refuse("ports", fmt.Sprintf("%d ports are published", len(s.in.Ports)), fmt.Sprintf("publish at most %d, each of which is a listener on the host", maxPorts))
+		return
+	}
+
 	places := s.t.portPlaces(s.key + ".ports")
 	for _, c := range s.in.Ports {
 		at, ok := places[portSign(c)]
@@ -37,22 +45,19 @@ func (s *service) port(at plan.Place, c types.ServicePortConfig) {
 		return
 	}
 
-	if c.Published == "" {
-		s.t.warnAt(at, key, fmt.Sprintf(`port %d is not published: write "8080:%d" to reach it from outside; services reach it without`, c.Target, c.Target))
-		return
-	}
-
 	p := plan.Port{Target: uint16(c.Target), Protocol: c.Protocol, At: at}
 	if c.Protocol != "tcp" && c.Protocol != "udp" {
 		s.t.refuseAt(at, key, fmt.Sprintf("the protocol %q cannot be published", c.Protocol), "use tcp or udp")
 		return
 	}
 
-	var ok bool
-	p.Published, p.PublishedEnd, ok = portRange(c.Published)
-	if !ok {
-		s.t.refuseAt(at, key, fmt.Sprintf("%q is not a port of the host", c.Published), `write a number from 1 to 65535, or a range "8080-8089"`)
-		return
+	if c.Published != "" { // without, the agent chooses
+		var ok bool
+		p.Published, p.PublishedEnd, ok = portRange(c.Published)
+		if !ok {
+			s.t.refuseAt(at, key, fmt.Sprintf("%q is not a port of the host", c.Published), `write a number from 1 to 65535, or a range "8080-8089"`)
+			return
+		}
 	}
 
 	if c.HostIP != "" {
@@ -62,14 +67,22 @@ func (s *service) port(at plan.Place, c types.ServicePortConfig) {
 			return
 		}
 
-		if ip != netip.IPv4Unspecified() {
-			p.HostIP = ip
-		}
+		p.HostIP = ip.Unmap().WithZone("")
 	}
 
-	if count := int(p.PublishedEnd) - int(p.Published) + 1; s.in.GetScale() > count {
-		s.t.refuseAt(at, key, fmt.Sprintf("%d replicas cannot share port %s of the host", s.in.GetScale(), c.Published),
-			fmt.Sprintf(`give a range: "%d-%d:%d"`, p.Published, int(p.Published)+s.in.GetScale()-1, p.Target))
+	count := int(p.PublishedEnd) - int(p.Published) + 1
+	if count > 1 && s.in.GetScale() > count {
+		s.t.refuseAt(at, key, fmt.Sprintf("%d replicas need %d ports of the host, and %s has %d", s.in.GetScale(), s.in.GetScale(), c.Published, count),
+			fmt.Sprintf(`give one that they share, "%d:%d", or a larger range`, p.Published, p.Target))
+	}
+
+	header := s.t.known(key+"."+extAgent, c.Extensions[extAgent], "proxy-protocol")["proxy-protocol"]
+	switch {
+	case header == nil || header == false:
+	case header != true || p.Protocol != "tcp":
+		s.t.refuseAt(at, key, "x-ic-agent.proxy-protocol is for tcp, and true or false", "write proxy-protocol: true")
+	default:
+		p.Header = true
 	}
 
 	s.out.Ports = append(s.out.Ports, p)

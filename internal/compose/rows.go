@@ -36,7 +36,7 @@ var serviceRows = []row{
 	{"mac_address", (*service).macAddress, nil},
 	{"links", (*service).links, nil},
 	{"expose", nil, nil}, // services of a network reach all ports of each other anyway
-	{"ports", (*service).ports, []string{"[].target", "[].published", "[].host_ip", "[].protocol", "[].mode", "[]." + extCompose}},
+	{"ports", (*service).ports, []string{"[].target", "[].published", "[].host_ip", "[].protocol", "[].mode", "[]." + extCompose, "[]." + extAgent}},
 	{"volumes", (*service).volumes, []string{
 		"[].type", "[].source", "[].target", "[].read_only", "[].bind.create_host_path", "[].volume.subpath", "[].tmpfs.size", "[].tmpfs.mode",
 		"[]." + extIncus, "[]." + extCompose,

@@ -130,7 +130,7 @@ func (d *differ) stopDependents(service string) []ID {
 		switch {
 		case d.stopped[w.Name]:
 			ids = append(ids, id)
-		case have.Status != Running || have.Config[KeyOwner] != d.want.Owner || held:
+		case have.Status != Running || have.Config[KeyOwner] != d.want.Owner || held || w.Leave:
 		default:
 			d.stopped[w.Name] = true
 			first := d.stopDependents(w.Service)

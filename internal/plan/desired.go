@@ -65,9 +65,9 @@ type DesiredInstance struct {
 	Networks []string
 	// Volumes are the custom volumes it mounts, "pool/name".
 	Volumes []string
-	// Listens are the host ports it publishes.
+	// Listens are the host ports it publishes, alone or with other replicas.
 	Listens []Listen
-	// Forwards are those of them that the agent answers on loopback.
+	// Forwards are those of them that the agent carries.
 	Forwards []Forward
 	// Lasting says that its program is not to end (restart: always or unless-stopped).
 	Lasting bool
@@ -88,11 +88,13 @@ func (d DesiredInstance) Origin(key string) Place {
 	return at
 }
 
-// Forward is a port on the host's loopback that leads to an instance.
+// Forward is a port on the host that leads to an instance.
 type Forward struct {
-	Protocol string
-	Port     uint16
-	To       netip.AddrPort
+	Listen
+
+	To netip.AddrPort
+	// Header begins each connection with a PROXY protocol line.
+	Header bool
 }
 
 // Listen is a port on the host.
@@ -147,6 +149,8 @@ type Input struct {
 	Segments map[string]Segment
 	// Addresses are the addresses by Incus network and instance.
 	Addresses map[string]map[string]netip.Addr
+	// Ports are the host ports chosen for those that name none, by PortKey.
+	Ports map[string]uint16
 	// Blocked are the objects that the allocation refused.
 	Blocked []Blocked
 	// Pool is the storage pool of everything that names none.

@@ -82,14 +82,13 @@ func TestPlan(t *testing.T) {
 [1] update instance/web-1: device port-tcp changed`,
 		},
 		{
-			name: "a port on loopback alone is added without a restart",
+			name: "a port on loopback alone is the agent's own affair",
 			edit: web(func(s *plan.Service) {
 				s.Ports = append(s.Ports, plan.Port{
 					HostIP: netip.MustParseAddr("127.0.0.1"), Published: 9090, PublishedEnd: 9090, Target: 90, Protocol: "tcp",
 				})
 			}),
-			want: `stack blog: 1 step
-[1] update instance/web-1: device port-tcp-lo changed`,
+			want: "stack blog: nothing to do",
 		},
 		{
 			name: "a new volume is made and mounted while the service runs",
@@ -154,11 +153,12 @@ conflict instance/web-1: an instance of this name exists in project blog and is 
 conflict project/blog: an Incus project of this name exists and is not ours: choose another name with a top-level "name:", or remove it (/etc/incus-compose.d/blog.yaml)`,
 		},
 		{
-			name: "a second replica needs a range of ports",
+			name: "a second replica shares the port, and the first goes on undisturbed",
 			edit: web(func(s *plan.Service) { s.Replicas = 2 }),
-			want: `stack blog: nothing to do
-blocked instance/web-1: port 8080 cannot be published by 2 replicas: publish a range of at least as many ports (8080-8081:80)
-blocked instance/web-2: port 8080 cannot be published by 2 replicas: publish a range of at least as many ports (8080-8081:80)`,
+			want: `stack blog: 3 steps
+[1] update instance/web-1: device port-tcp removed
+[2] create instance/web-2: new instance of service web
+[3 after 2] start instance/web-2: new instance`,
 		},
 		{
 			name: "a config file is written while the service is stopped for it",

@@ -19,6 +19,8 @@ type Ledger struct {
 	Images map[string]Image
 	// Addresses are the addresses handed out, by Incus network and instance.
 	Addresses map[string]map[string]netip.Addr
+	// Ports are the host ports chosen by the agent, by PortKey.
+	Ports map[string]uint16
 	// Started holds, by instance, the boot hash (KeyBoot) it was last started with by us or by Incus's
 	// autostart: an instance that is stopped although it was started with the wanted hash stopped by itself
 	// or by a user's word, and is left so.

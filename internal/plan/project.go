@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -241,17 +242,39 @@ type Mount struct {
 
 // Port is a published port, one number a piece, ranges already expanded.
 type Port struct {
-	// HostIP restricts the listener; the zero Addr means every IPv4 address and the loopback.
+	// HostIP restricts the listener; the zero Addr means every address of both families, 0.0.0.0 and :: every
+	// address of one.
 	HostIP netip.Addr
-	// Published is the first port on the host, PublishedEnd the last (equal unless the file gives a range
-	// that the replicas share).
+	// Published is the first port on the host, PublishedEnd the last (equal unless the file gives a range, of
+	// which each replica has one; replicas share a single port). 0 lets the agent choose one and keep it.
 	Published, PublishedEnd uint16
 	// Target is the port in the instance.
 	Target uint16
 	// Protocol is "tcp" or "udp".
 	Protocol string
+	// Header begins each TCP connection with a PROXY protocol line.
+	Header bool
 	// At is the place in the file, for errors.
 	At Place
+}
+
+// IPs are the addresses a port is listened at.
+func (p Port) IPs() []netip.Addr {
+	if p.HostIP.IsValid() {
+		return []netip.Addr{p.HostIP}
+	}
+
+	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+}
+
+// PortKey names a published port whose number the agent chooses: "web 80/tcp".
+func PortKey(service string, p Port) string {
+	key := fmt.Sprintf("%s %d/%s", service, p.Target, p.Protocol)
+	if p.HostIP.IsValid() {
+		key += " " + p.HostIP.String()
+	}
+
+	return key
 }
 
 // File is a file put into an instance before it starts.

@@ -9,6 +9,10 @@ import (
 	"time"
 )
 
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+func to(targets ...netip.AddrPort) Service { return Service{Targets: targets} }
+
 // freePort finds a port that nobody has.
 func freePort(t *testing.T, protocol string) Port {
 	t.Helper()
@@ -20,7 +24,7 @@ func freePort(t *testing.T, protocol string) Port {
 
 		defer c.Close()
 
-		return Port{protocol, c.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+		return Port{protocol, loopback, c.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
 	}
 
 	c, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -30,7 +34,7 @@ func freePort(t *testing.T, protocol string) Port {
 
 	defer c.Close()
 
-	return Port{protocol, c.Addr().(*net.TCPAddr).AddrPort().Port()}
+	return Port{protocol, loopback, c.Addr().(*net.TCPAddr).AddrPort().Port()}
 }
 
 // answerer is an instance's app: it reads until the caller has said all and answers with its name and that.
@@ -89,14 +93,14 @@ func TestTCPIsCarriedBothWaysAndToANewTarget(t *testing.T) {
 	defer f.Close()
 
 	p := freePort(t, "tcp")
-	f.Set(t.Context(), map[Port]netip.AddrPort{p: answerer(t, "first")})
+	f.Set(t.Context(), map[Port]Service{p: to(answerer(t, "first"))})
 	long := strings.Repeat("x", 1<<20)
 	got, err := ask(t, p, long)
 	if err != nil || got != "first heard "+long {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 
-	f.Set(t.Context(), map[Port]netip.AddrPort{p: answerer(t, "second")})
+	f.Set(t.Context(), map[Port]Service{p: to(answerer(t, "second"))})
 	got, err = ask(t, p, "a")
 	if err != nil || got != "second heard a" {
 		t.Fatalf("%q, %v", got, err)
@@ -118,7 +122,7 @@ func TestDeadTargetIsARefusedConnection(t *testing.T) {
 	defer f.Close()
 
 	p, dead := freePort(t, "tcp"), freePort(t, "tcp")
-	f.Set(t.Context(), map[Port]netip.AddrPort{p: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), dead.Number)})
+	f.Set(t.Context(), map[Port]Service{p: to(netip.AddrPortFrom(dead.Addr, dead.Number))})
 	got, err := ask(t, p, "a")
 	if err == nil {
 		t.Errorf("answered %q", got)
@@ -149,7 +153,7 @@ func TestUDPAnswersFindBack(t *testing.T) {
 	defer f.Close()
 
 	p := freePort(t, "udp")
-	f.Set(t.Context(), map[Port]netip.AddrPort{p: app.LocalAddr().(*net.UDPAddr).AddrPort()})
+	f.Set(t.Context(), map[Port]Service{p: to(app.LocalAddr().(*net.UDPAddr).AddrPort())})
 	for _, text := range []string{"one", "two"} {
 		c, derr := net.Dial("udp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p.Number).String())
 		if derr != nil {
@@ -179,8 +183,8 @@ func TestTakenPortIsSaidAndLeft(t *testing.T) {
 	var f Forwarder
 	defer f.Close()
 
-	p := Port{"tcp", l.Addr().(*net.TCPAddr).AddrPort().Port()}
-	f.Set(t.Context(), map[Port]netip.AddrPort{p: answerer(t, "app")})
+	p := Port{"tcp", loopback, l.Addr().(*net.TCPAddr).AddrPort().Port()}
+	f.Set(t.Context(), map[Port]Service{p: to(answerer(t, "app"))})
 	problems := f.Problems()
 	if len(problems) != 1 || !strings.Contains(problems[0], "another program has it") || f.Holds(p) {
 		t.Errorf("problems: %q", problems)

@@ -22,6 +22,7 @@ func fields(l *plan.Ledger) map[string]any {
 		"generation": &l.Generation,
 		"images":     &l.Images,
 		"addresses":  &l.Addresses,
+		"ports":      &l.Ports,
 		"started":    &l.Started,
 		"exits":      &l.Exits,
 		"stops":      &l.Stops,

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -44,7 +43,6 @@ type Server struct {
 	mux   *http.ServeMux
 	http  *http.Server
 	pipes pipeListener
-	user  atomic.Pointer[string]
 	// closed ends everything.
 	closed chan struct{}
 	// working counts goroutines of operations and event streams.
@@ -90,7 +88,6 @@ func New(opt Options) *Server {
 		execs:    map[string]*execution{},
 		world:    newWorld(opt.Pools),
 	}
-	s.SetUser(opt.User)
 	s.events.open = map[*stream]bool{}
 	s.pipes = pipeListener{queue: make(chan net.Conn), closed: s.closed}
 	s.mux = s.routes()
