@@ -301,6 +301,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.probe(ctx) })
 	group.Go(func() error { return a.ports.watch(ctx, a.stacks.dirty) })
 	group.Go(func() error { return a.notify(ctx, ready) })
+	group.Go(func() error { return a.orphans(ctx, ready) })
 	group.Go(func() error {
 		first := true
 		return a.watch.Run(ctx, func(s watch.Snapshot) {

@@ -147,16 +147,6 @@ func (a *Agent) outcome(st watch.Stack) api.ReloadResult {
 	return r
 }
 
-// ConfirmRemoval answers the API: stacks that vanished together may be removed.
-func (a *Agent) ConfirmRemoval(ctx context.Context, stacks []string) ([]string, error) {
-	removed, err := a.watch.ConfirmRemoval(ctx, stacks...)
-	if err != nil {
-		return nil, &api.Error{Kind: api.NotFound, Text: err.Error(), Hint: "\"ic-agent status\" shows which are held"}
-	}
-
-	return removed, nil
-}
-
 // DNS answers the API: what is answered to whom, and why.
 func (a *Agent) DNS(_ context.Context, name, from string) (api.DNSReply, error) {
 	e, err := a.zone.Load().Explain(name, from, time.Now())
@@ -181,6 +171,11 @@ func stackOf(v *apply.View) api.Stack {
 		return s
 	}
 
+	s.Parked = leftovers(v)
+	if onTheWayOut(v.State) {
+		s.Volumes = slices.Sorted(maps.Keys(v.Observed.Volumes))
+	}
+
 	s.Project, s.Source = p.Incus, p.Source
 	warnings := v.Plan.Warnings
 	if warnings == nil {
@@ -189,10 +184,37 @@ func stackOf(v *apply.View) api.Stack {
 
 	s.Warnings = api.WarningsOf(warnings)
 	for _, svc := range p.Services {
+		if v.State == apply.Parked {
+			break // what is left of it is among the parked
+		}
+
 		s.Services = append(s.Services, serviceOf(v, svc))
 	}
 
 	return s
+}
+
+// leftovers are the parked instances of a stack.
+func leftovers(v *apply.View) []api.Leftover {
+	var out []api.Leftover
+	for _, name := range slices.Sorted(maps.Keys(v.Observed.Instances)) {
+		inst := v.Observed.Instances[name]
+		if inst.Config[plan.KeyOwner] != v.Owner || inst.Config[plan.KeyParked] == "" || inst.Status == plan.Running {
+			continue
+		}
+
+		keep := v.Project.Keep
+		if keep == 0 {
+			keep = apply.Keep
+		}
+
+		kept := v.Ledger.Parked[name]
+		out = append(out, api.Leftover{
+			Name: name, Service: inst.Config[plan.KeyService], Since: kept.Since, Left: int64(max(keep-kept.For, 0) / time.Second),
+		})
+	}
+
+	return out
 }
 
 func serviceOf(v *apply.View, svc plan.Service) api.Service {

@@ -135,6 +135,16 @@ func (s *stacks) loop(name string) *apply.Loop {
 	return r.loop
 }
 
+// has reports whether a stack has a loop or is skipped.
+func (s *stacks) has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	_, ok := s.loops[name]
+
+	return ok || s.skipped[name]
+}
+
 // skip ends a stack's loop; what runs keeps running.
 func (s *stacks) skip(name string) {
 	s.mu.Lock()
@@ -157,7 +167,7 @@ func (s *stacks) claim(stack, project string) (string, bool) {
 	free := holder == "" || holder == stack || r == nil && !s.skipped[holder]
 	if !free && r != nil {
 		v := r.loop.View()
-		free = v.State == apply.Removed || v.State == apply.Parked || v.Project == nil || v.Project.Incus != project
+		free = onItsWayOut(r) || v.Project == nil || v.Project.Incus != project
 	}
 
 	if free {
@@ -180,9 +190,11 @@ func (s *stacks) claim(stack, project string) (string, bool) {
 }
 
 func onItsWayOut(r *running) bool {
-	state := r.loop.View().State
+	return onTheWayOut(r.loop.View().State)
+}
 
-	return state == apply.Removed || state == apply.Parked
+func onTheWayOut(s apply.State) bool {
+	return s == apply.Removed || s == apply.Parked || s == apply.Orphaned
 }
 
 // seed notes which stack had which project when the agent last ran.

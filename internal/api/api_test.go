@@ -44,6 +44,7 @@ func TestMain(m *testing.M) {
 
 // fake is a backend of functions; one that is nil answers with zero values.
 type fake struct {
+	Backend // what no test asks for is not there
 	status  func(ctx context.Context) (Status, error)
 	plan    func(ctx context.Context, stack string) ([]PlanReply, error)
 	reload  func(ctx context.Context, wait bool) (ReloadReply, error)

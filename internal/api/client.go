@@ -70,6 +70,13 @@ func (c *Client) ConfirmRemoval(ctx context.Context, stacks ...string) ([]string
 	return r.Removed, err
 }
 
+// Destroy deletes a stack whose file is gone.
+func (c *Client) Destroy(ctx context.Context, req DestroyRequest) (DestroyReply, error) {
+	var r DestroyReply
+	err := c.call(ctx, http.MethodPost, "/v1/destroy", req, &r)
+	return r, err
+}
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

@@ -5,6 +5,7 @@
 //	GET  /v1/dns?name=NAME[&from=WHO]       DNSReply
 //	POST /v1/reload[?wait=true]             ReloadReply
 //	POST /v1/confirm-removal                ConfirmRequest → ConfirmReply
+//	POST /v1/destroy                        DestroyRequest → DestroyReply
 //	GET  /metrics                           Prometheus text, where the daemon has a registry
 //
 // A refusal is an Error with the status code of its Kind. Reading is for whoever can open the socket; what

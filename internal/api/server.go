@@ -32,6 +32,8 @@ type Backend interface {
 	// ConfirmRemoval lets stacks go that were held because too many vanished at once; none means all. It
 	// returns those that went.
 	ConfirmRemoval(ctx context.Context, stacks []string) ([]string, error)
+	// Destroy deletes a stack whose file is gone.
+	Destroy(ctx context.Context, req DestroyRequest) (DestroyReply, error)
 	// DNS explains what an instance ("web-1", "shop/web-1"), an address, or, with an empty from, the host is
 	// answered when it asks for a name.
 	DNS(ctx context.Context, name, from string) (DNSReply, error)
@@ -70,6 +72,7 @@ func newServer(b Backend, log *slog.Logger, lim limits) *Server {
 	s.mux.HandleFunc("GET /v1/dns", s.answer(s.limits.quick, s.dns))
 	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
 	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
+	s.mux.HandleFunc("POST /v1/destroy", s.answer(s.limits.slow, asked(s.backend.Destroy)))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, &Error{NotFound, "the API has no " + r.Method + " " + r.URL.Path, sameAge})
 	})
@@ -202,17 +205,37 @@ func (s *Server) reload(r *http.Request) (any, error) {
 }
 
 func (s *Server) confirm(r *http.Request) (any, error) {
-	var req ConfirmRequest
-	err := json.NewDecoder(r.Body).Decode(&req)
-	_, large := errors.AsType[*http.MaxBytesError](err)
-	if large {
-		return nil, &Error{Kind: BadRequest, Text: "the request is larger than 1 MiB"}
-	}
-	if err != nil && !errors.Is(err, io.EOF) { // an empty body is an empty request
-		return nil, &Error{Kind: BadRequest, Text: "the request is not the JSON expected: " + err.Error()}
+	req, err := decode[ConfirmRequest](r)
+	if err != nil {
+		return nil, err
 	}
 	removed, err := s.backend.ConfirmRemoval(r.Context(), req.Stacks)
 	return ConfirmReply{Removed: list(removed)}, err
+}
+
+// decode reads a request; an empty body is an empty one.
+func decode[T any](r *http.Request) (T, error) {
+	var req T
+	err := json.NewDecoder(r.Body).Decode(&req)
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	if large {
+		return req, &Error{Kind: BadRequest, Text: "the request is larger than 1 MiB"}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return req, &Error{Kind: BadRequest, Text: "the request is not the JSON expected: " + err.Error()}
+	}
+	return req, nil
+}
+
+// asked makes a handler's body of a backend's method that takes a request and gives a reply.
+func asked[Q, A any](do func(context.Context, Q) (A, error)) func(r *http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		req, err := decode[Q](r)
+		if err != nil {
+			return nil, err
+		}
+		return do(r.Context(), req)
+	}
 }
 
 // list makes of nothing an empty list, so that programs always find one.

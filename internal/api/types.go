@@ -76,6 +76,8 @@ const (
 	Removed State = "removed"
 	// Parked: its file is gone and it is stopped; its volumes are kept.
 	Parked State = "parked"
+	// Orphaned: it was found in Incus, with neither a file nor a memory of it; what runs of it runs on.
+	Orphaned State = "orphaned"
 	// Waiting: Incus is away.
 	Waiting State = "waiting"
 )
@@ -98,8 +100,22 @@ type Stack struct {
 	Warnings   []Warning   `json:"warnings,omitempty"`
 	// Services are in the order of their names.
 	Services []Service `json:"services,omitempty"`
+	// Parked are the stopped instances of what the file no longer has.
+	Parked []Leftover `json:"parked,omitempty"`
+	// Volumes are those the stack has in Incus, "pool/name"; only for a stack whose file is gone.
+	Volumes []string `json:"volumes,omitempty"`
 	// Plan is what is left to do, as the plan prints it; empty when all is done.
 	Plan string `json:"plan,omitempty"`
+}
+
+// Leftover is a stopped instance that is wanted no more.
+type Leftover struct {
+	Name    string `json:"name"`
+	Service string `json:"service,omitempty"`
+	// Since is when it was first seen parked.
+	Since time.Time `json:"since,omitzero"`
+	// Left is for how many seconds it is kept still.
+	Left int64 `json:"left"`
 }
 
 // Condition is something that keeps a stack, or one object of it, from being what its file says.
@@ -194,7 +210,28 @@ type ReloadResult struct {
 	Error string `json:"error,omitempty"`
 }
 
-// ConfirmRequest names the stacks whose removal is meant; none means all that are held.
+// DestroyRequest asks for the end of a stack whose file is gone.
+type DestroyRequest struct {
+	Stack string `json:"stack"`
+	// Volumes deletes its volumes, too.
+	Volumes bool `json:"volumes,omitempty"`
+	// Dry only says what would be deleted.
+	Dry bool `json:"dry,omitempty"`
+}
+
+// DestroyReply is what was, or would be, deleted.
+type DestroyReply struct {
+	Instances []string `json:"instances,omitempty"`
+	Networks  []string `json:"networks,omitempty"`
+	Volumes   []string `json:"volumes,omitempty"`
+	// Kept are the volumes that stay, "pool/name".
+	Kept []string `json:"kept,omitempty"`
+	// Plan is all of it as a plan.
+	Plan string `json:"plan"`
+}
+
+// ConfirmRequest names the stacks, and "stack/service" for protected services, whose removal is meant; none means all
+// stacks that are held because they vanished together.
 type ConfirmRequest struct {
 	Stacks []string `json:"stacks,omitempty"`
 }

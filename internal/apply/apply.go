@@ -127,7 +127,7 @@ const (
 	lastRetry  = 5 * time.Minute
 	// DefaultGrace is how long services run on after their file is gone.
 	DefaultGrace = time.Minute
-	// Keep is how long a removed stack's stopped instances are kept.
+	// Keep is how long the parked instances of a removed stack or service are kept.
 	Keep = 7 * 24 * time.Hour
 	// resolveTime bounds the questions to registries in one pass.
 	resolveTime = 2 * time.Minute

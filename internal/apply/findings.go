@@ -35,7 +35,8 @@ func (f *findings) blocked(b plan.Blocked) {
 		kind = "Waiting"
 	}
 
-	f.add(kind, b.On, strings.TrimPrefix(b.String(), strings.ToLower(kind)+" "+b.On.String()+": "))
+	_, text, _ := strings.Cut(b.String(), " "+b.On.String()+": ")
+	f.add(kind, b.On, text)
 }
 
 func (f *findings) has(kind string) bool {

@@ -36,7 +36,9 @@ type Loop struct {
 	failed    map[string]time.Time // when an instance's last start failed
 	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
 	notBefore time.Time
-	due       time.Time // when an update that is watched has to be looked at; zero when none is
+	due       time.Time // when something has to be looked at because time has passed; zero when nothing has
+	counted   time.Time // when what is parked was last counted; zero before the first time
+	leaving   string    // the last plan of a removal
 	turn      View
 }
 
@@ -49,6 +51,8 @@ type mail struct {
 	stops   map[string]plan.Stop
 	retries []order
 	touched []string
+	orphan  string
+	orders  []func(ctx context.Context)
 	waiters []chan<- struct{}
 }
 
@@ -76,7 +80,7 @@ func (l *Loop) Silent(now time.Time) time.Duration {
 // Changed tells the loop its files; done, when not nil, is closed after the pass that has seen them.
 func (l *Loop) Changed(src Source, done chan<- struct{}) {
 	l.post(func(m *mail) {
-		m.src, m.removed, m.back, m.dirty = &src, false, true, true
+		m.src, m.removed, m.back, m.dirty, m.orphan = &src, false, true, true, ""
 		if done != nil {
 			m.waiters = append(m.waiters, done)
 		}
@@ -124,7 +128,7 @@ func (l *Loop) urgent() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	return l.mail.src != nil
+	return l.mail.src != nil || len(l.mail.orders) > 0
 }
 
 func (l *Loop) collect() mail {
@@ -186,6 +190,10 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 	m := l.collect()
 	l.take(m, now)
 	l.obey(m)
+	for _, do := range m.orders {
+		do(ctx)
+	}
+
 	l.due = time.Time{}
 
 	again := l.pass(ctx, now)
@@ -206,7 +214,7 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 
 // take notes what was posted.
 func (l *Loop) take(m mail, now time.Time) {
-	if m.src != nil || m.removed {
+	if m.src != nil || m.removed || len(m.orders) > 0 {
 		l.notBefore, l.failures = time.Time{}, 0 // Somebody asks for it: at once.
 	}
 
@@ -218,8 +226,15 @@ func (l *Loop) take(m mail, now time.Time) {
 		l.log.Info("the stack's file is gone", "grace", l.grace())
 	}
 
+	if m.orphan != "" && l.led.Project == nil && l.src.Stack == "" {
+		l.led.Project = &plan.Project{Stack: l.stack, Name: m.orphan, Incus: m.orphan}
+		l.led.Orphan, l.led.RemovedAt = true, now
+		l.turn.Project = l.led.Project
+		l.log.Warn("stack found in Incus without a file", "project", m.orphan)
+	}
+
 	if m.back && !l.led.RemovedAt.IsZero() {
-		l.led.RemovedAt = time.Time{}
+		l.led.RemovedAt, l.led.Orphan, l.led.Confirmed = time.Time{}, false, nil
 		l.log.Info("the stack's file is back")
 	}
 
@@ -260,12 +275,11 @@ func (l *Loop) delay(a again) time.Duration {
 		return max(time.Until(l.notBefore), 10*time.Millisecond)
 	case waiting:
 		l.failures = 0
-		return max(time.Until(l.removalDue()), 10*time.Millisecond)
+		return max(time.Until(l.led.RemovedAt.Add(l.grace())), 10*time.Millisecond)
 	case later:
 	}
 
 	l.failures, l.notBefore = 0, time.Time{}
-
 	return Resync - Resync/10 + rand.N(Resync/5)
 }
 
@@ -280,9 +294,10 @@ func (l *Loop) grace() time.Duration {
 // publish makes the turn's view the one others see.
 func (l *Loop) publish() {
 	v := l.turn
-	v.Ledger = l.led
+	v.Owner, v.Ledger = l.host.Owner, l.led
 	// What the loop goes on writing to is not shown.
 	v.Ledger.Started, v.Ledger.Stops, v.Ledger.Intents = maps.Clone(l.led.Started), maps.Clone(l.led.Stops), nil
+	v.Ledger.Expired = nil
 	v.Ledger.Exits = maps.Clone(l.led.Exits)
 	v.Ledger.Rollouts = maps.Clone(l.led.Rollouts)
 	l.view.Store(&v)

@@ -100,6 +100,10 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 
 	l.led.Project = &p
 	l.led.Unsettled = nil
+	for _, s := range p.Services {
+		delete(l.led.Confirmed, s.Name) // its removal was, and this is its return
+	}
+
 	l.turn.Project = &p
 }
 
@@ -179,6 +183,7 @@ func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
 
 	l.seen(have)
 	l.ended(ctx, have)
+	l.count(have, time.Now())
 	wide := plan.Widen(*l.led.Project, l.led.Good)
 	in := l.prepare(ctx, wide, have)
 	want := l.roll(ctx, wide, in, plan.Render(*l.led.Project, in), have)

@@ -2,20 +2,25 @@ package apply
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// removal keeps a removed stack running for its grace, then stops it, then, much later, clears it away.
+// removal keeps a removed stack running for its grace, then parks it, then, much later, clears it away. Its volumes
+// stay, and with them what is remembered of it, until it is destroyed.
 func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) again {
 	if l.led.Project == nil {
 		l.forget()
 		return later
 	}
 
-	l.turn.State = Removed
-	if now.Before(l.led.RemovedAt.Add(l.grace())) {
+	if l.turn.State != Parked && l.turn.State != Orphaned {
+		l.turn.State = Removed
+	}
+
+	if now.Before(l.led.RemovedAt.Add(l.grace())) && !l.led.Orphan {
 		found.keep(l.condition)
 		return waiting
 	}
@@ -26,11 +31,13 @@ func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) agai
 	}
 
 	l.seen(have)
+	l.count(have, now)
 	l.turn.Observed = have
-	p := plan.Park(l.stack, l.host.Owner, have)
-	expired := !now.Before(l.led.RemovedAt.Add(Keep))
-	if expired {
-		p = plan.Clear(l.stack, l.host.Owner, have)
+	p := plan.Park(l.stack, l.host.Owner, have, l.led)
+	orphan := l.led.Orphan && !l.led.Confirmed[""]
+	if orphan {
+		// Nobody said that what runs is to stop; what was parked already has been long enough.
+		p = p.Without(func(id plan.ID) bool { return id.Kind == plan.KindNetwork || !l.led.Expired[id.Name] })
 	}
 
 	l.turn.Plan = p
@@ -40,29 +47,122 @@ func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) agai
 		if len(failed) > 0 {
 			return l.stuck(ctx, p, failed, found)
 		}
+
+		if p.String() == l.leaving {
+			return retry // it was done before, and Incus does not keep it
+		}
+
+		l.leaving = p.String()
+		l.post(func(m *mail) { m.dirty = true }) // what is left is seen by the next pass
 	}
 
-	l.turn.State = Parked
 	l.turn.Plan = plan.Plan{Stack: l.stack}
-	if l.host.Ports != nil {
-		l.host.Ports(ctx, l.stack, nil, nil) // what is stopped publishes nothing
-	}
+	if orphan {
+		l.turn.State = Orphaned
+		found.add("Orphaned", plan.ID{}, orphanText(l.stack, l.host.Owner, have))
 
-	if expired {
-		l.forget()
 		return later
 	}
 
-	return waiting
+	return l.parked(ctx, p, have, found)
 }
 
-// removalDue is when the removal's next phase begins.
-func (l *Loop) removalDue() time.Time {
-	if l.turn.State == Parked {
-		return l.led.RemovedAt.Add(Keep)
+// parked ends a pass over a stack whose file is gone and whose grace is over.
+func (l *Loop) parked(ctx context.Context, p plan.Plan, have plan.Observed, found *findings) again {
+	l.turn.State = Parked
+	for _, b := range p.Blocked {
+		l.turn.State = Removed
+		found.blocked(b)
 	}
 
-	return l.led.RemovedAt.Add(l.grace())
+	if l.turn.State == Parked && l.host.Ports != nil {
+		l.host.Ports(ctx, l.stack, nil, nil) // what is stopped publishes nothing
+	}
+
+	gone := have.Project == nil || have.Project.Config[plan.KeyOwner] != l.host.Owner || have.Project.Config[plan.KeyStack] != l.stack
+	if gone && p.Empty() {
+		l.forget()
+	}
+
+	return later
+}
+
+// orphanText says what an orphan is and what to do about it.
+func orphanText(stack, owner string, have plan.Observed) string {
+	running, stopped := 0, 0
+	for _, i := range have.Instances {
+		switch {
+		case i.Config[plan.KeyOwner] != owner:
+		case i.Status == plan.Running:
+			running++
+		default:
+			stopped++
+		}
+	}
+
+	return fmt.Sprintf("found in Incus, with neither a file nor a memory of it: %d running and %d stopped instances, %d volumes. "+
+		"Put its file back, stop it with \"ic-agent confirm-removal %s\", or delete it with \"ic-agent destroy %s\"",
+		running, stopped, len(have.Volumes), stack, stack)
+}
+
+// unwatched is the most that a time without the agent counts of what is kept: a clock that was set while nobody
+// looked ends nothing early.
+const unwatched = 24 * time.Hour
+
+// count adds the time since the last look to what is parked, by the clock that is never set, and notes what has been
+// parked for as long as it is kept.
+func (l *Loop) count(have plan.Observed, now time.Time) {
+	passed := now.Sub(l.counted)
+	if l.counted.IsZero() {
+		passed = 0
+		if !l.led.CountedAt.IsZero() {
+			passed = min(max(now.Sub(l.led.CountedAt), 0), unwatched)
+		}
+	}
+
+	l.counted = now
+	kept := map[string]plan.Kept{}
+	l.led.Expired = map[string]bool{}
+	for name, inst := range have.Instances {
+		if inst.Config[plan.KeyOwner] != l.host.Owner || inst.Config[plan.KeyParked] == "" {
+			continue
+		}
+
+		k, known := l.led.Parked[name]
+		if known {
+			k.For += passed
+		} else {
+			k.Since = now.Round(0)
+		}
+
+		kept[name] = k
+		left := l.keep() - k.For
+		l.led.Expired[name] = left <= 0
+		if left > 0 {
+			l.lookAt(now.Add(left))
+		}
+	}
+
+	l.led.Parked, l.led.CountedAt = kept, time.Time{}
+	if len(kept) > 0 {
+		l.led.CountedAt = now.Round(0)
+	}
+}
+
+// lookAt has the loop look again at a time, or before.
+func (l *Loop) lookAt(t time.Time) {
+	if l.due.IsZero() || t.Before(l.due) {
+		l.due = t
+	}
+}
+
+// keep is for how long what is parked is kept.
+func (l *Loop) keep() time.Duration {
+	if l.led.Project != nil && l.led.Project.Keep > 0 {
+		return l.led.Project.Keep
+	}
+
+	return Keep
 }
 
 func (l *Loop) releaseSubnets(networks []plan.Network) {

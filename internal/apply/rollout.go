@@ -37,7 +37,10 @@ func (l *Loop) roll(ctx context.Context, wide plan.Project, in plan.Input, want 
 	}
 
 	l.led.Good, l.led.Rollouts = rolled.Good, rolled.Rollouts
-	l.due = rolled.Next
+	if !rolled.Next.IsZero() {
+		l.lookAt(rolled.Next)
+	}
+
 	l.turn.Notes = rolled.Notes
 	l.turn.Project = l.inForce()
 

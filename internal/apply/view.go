@@ -16,6 +16,7 @@ const (
 	Held     State = "held"
 	Removed  State = "removed"
 	Parked   State = "parked"
+	Orphaned State = "orphaned"
 	Waiting  State = "waiting"
 	Blocked  State = "blocked"
 	Invalid  State = "invalid"
@@ -28,6 +29,8 @@ const Stopping plan.Status = "Stopping"
 // View is what a loop lets others see: an immutable snapshot.
 type View struct {
 	Stack string
+	// Owner is the agent's id.
+	Owner string
 	State State
 	// Project is the project in force: the last that could be loaded; nil before the first.
 	Project *plan.Project

@@ -122,7 +122,9 @@ The daemon is "ic-agent run", started by ic-agent.service. The other verbs ask i
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused(err) })
 	root.PersistentFlags().StringVar(&c.api, "api", defaultAPI, "`PATH` of the agent's API socket")
-	root.AddCommand(c.runVerb(run), c.check(), c.status(), c.plan(), c.reload(), c.confirm(), c.dns(), schema(), version(), parse(), dbcheck(), mkdir())
+	root.AddCommand(c.runVerb(run), c.check(), c.status(), c.plan(), c.reload())
+	root.AddCommand(c.confirm(), c.destroy(), c.dns(), schema(), version())
+	root.AddCommand(parse(), dbcheck(), mkdir())
 	root.SetHelpCommand(help(root))
 	return root
 }

@@ -74,6 +74,8 @@ type backend struct {
 	Found   api.ReloadReply `json:"reload"`
 	Removed []string        `json:"removed"`
 	Refuse  *api.Error      `json:"refuse"`
+	// Deletes is what destroy deletes.
+	Deletes api.DestroyReply `json:"destroy"`
 }
 
 func (b backend) refusal() error {
@@ -102,6 +104,14 @@ func (b backend) Reload(_ context.Context, wait bool) (api.ReloadReply, error) {
 
 func (b backend) ConfirmRemoval(_ context.Context, stacks []string) ([]string, error) {
 	return slices.Concat(b.Removed, stacks), b.refusal()
+}
+
+func (b backend) Destroy(_ context.Context, req api.DestroyRequest) (api.DestroyReply, error) {
+	if !req.Volumes {
+		b.Deletes.Kept, b.Deletes.Volumes = b.Deletes.Volumes, nil
+	}
+
+	return b.Deletes, b.refusal()
 }
 
 // serve is the script command "serve FILE": from here on an agent answers at $API what FILE says.
@@ -152,9 +162,14 @@ func sample() api.Status {
 					{Name: "none", Image: "busybox"},
 					{Name: "web", Image: "nginx:alpine", Want: 1, Instances: []api.Instance{{Name: "web-1", Status: "Stopped", Since: now.Add(-20 * time.Second), Addresses: []string{"10.201.5.2"}, Health: "unhealthy", Note: "stopped by root"}}},
 				},
-				Plan: "stack shop: 1 steps\n[1] create and start instance/cart-1: new service cart\n",
+				Parked: []api.Leftover{{Name: "old-1", Service: "old", Since: now.Add(-25 * time.Hour), Left: 6*24*3600 - 3600}},
+				Plan:   "stack shop: 1 steps\n[1] create and start instance/cart-1: new service cart\n",
 			},
 			{Name: "tools", State: api.Skipped},
+			{
+				Name: "vault", Project: "vault", State: api.Parked, Parked: []api.Leftover{{Name: "app-1", Service: "app", Since: now.Add(-time.Hour), Left: 3600}},
+				Volumes: []string{"default/vol-data"},
+			},
 			{Name: "wiki", Source: dir + "wiki.yaml", State: api.Invalid, Conditions: []api.Condition{{Type: "Invalid", Text: "wiki.yaml:3: services.wiki: unknown key \"imagee\" (did you mean image?)"}}},
 		},
 		Problems: []string{dir + "My Blog.yaml: the name \"My Blog\" cannot be a stack's"},
@@ -169,7 +184,8 @@ func TestViews(t *testing.T) {
 		"blog":   func(v view) { v.one(sample().Stacks[0], api.Incus{OK: true}) },
 		"shop":   func(v view) { v.one(sample().Stacks[1], api.Incus{OK: true}) },
 		"tools":  func(v view) { v.one(sample().Stacks[2], api.Incus{OK: true}) },
-		"wiki":   func(v view) { v.one(sample().Stacks[3], api.Incus{OK: true}) },
+		"vault":  func(v view) { v.one(sample().Stacks[3], api.Incus{OK: true}) },
+		"wiki":   func(v view) { v.one(sample().Stacks[4], api.Incus{OK: true}) },
 		"none":   func(v view) { v.all(api.Status{Version: "1.2.3"}) },
 		"away":   func(v view) { v.all(away); v.one(away.Stacks[0], away.Incus) },
 	} {

@@ -93,12 +93,13 @@ func printReload(w io.Writer, r api.ReloadReply) int {
 
 func (c *cli) confirm() *cobra.Command {
 	return &cobra.Command{
-		Use:   "confirm-removal [STACK...]",
-		Short: "Let stacks go whose files vanished together",
-		Long: `Let stacks go whose files vanished together.
+		Use:   "confirm-removal [STACK[/SERVICE]...]",
+		Short: "Let stacks go whose files vanished together, or that are protected",
+		Long: `Let stacks go whose files vanished together, or that are protected.
 
 When more than half of the stacks vanish at once, they run on until their files return or this
-verb says that it was meant. Without names it means all of them. Volumes are kept.`,
+verb says that it was meant. Without names it means all of them. What x-ic-agent protects, a stack
+or a service of one, and what was found without a file, goes when it is named. Volumes are kept.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: c.stackNames,
 		RunE: func(cmd *cobra.Command, args []string) error {

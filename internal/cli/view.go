@@ -159,6 +159,14 @@ func (v view) one(s api.Stack, incus api.Incus) {
 		v.printf("\n")
 		v.services(s.Services)
 	}
+	v.list("Parked", len(s.Parked), func(i int) string {
+		p := s.Parked[i]
+		return fmt.Sprintf("%s, parked %s, kept for %s more", p.Name, ago(p.Since, v.now), span(time.Duration(p.Left)*time.Second))
+	})
+	v.list("Volumes that stay", len(s.Volumes), func(i int) string { return s.Volumes[i] })
+	if len(s.Parked)+len(s.Volumes) > 0 && (s.State == api.Parked || s.State == api.Orphaned) {
+		v.printf("\nThe file's return brings it back; \"ic-agent destroy %s [--volumes]\" deletes it.\n", s.Name)
+	}
 	v.list("Conditions", len(s.Conditions), func(i int) string {
 		c := s.Conditions[i]
 		lasts := since(c.Since, v.now)

@@ -27,7 +27,7 @@ var projectExt = []extRule{
 		says: "What is done about keys of ours that were changed by hand: `revert`, the default, puts them back, `report` only says it.",
 	},
 	{
-		name: "protect", kind: extFlag, example: "true", later: true,
+		name: "protect", kind: extFlag, example: "true",
 		says: "The stack runs on when its file is gone, until `ic-agent confirm-removal` says that it was meant.",
 	},
 	{
@@ -35,7 +35,7 @@ var projectExt = []extRule{
 		says: "How long the services run on after the file is gone; 60s by default.",
 	},
 	{
-		name: "keep", kind: extDuration, least: 1, example: "30d", later: true,
+		name: "keep", kind: extDuration, least: 1, example: "30d",
 		says: "How long the stopped instances of a removed stack or service are kept; 7d by default. Volumes always stay.",
 	},
 	{
@@ -123,7 +123,7 @@ var serviceExt = []extRule{
 		says: "Takes a snapshot of the service's volumes before an update.",
 	},
 	{
-		name: "protect", kind: extFlag, example: "true", later: true,
+		name: "protect", kind: extFlag, example: "true",
 		says: "The service runs on when the file no longer has it, until `ic-agent confirm-removal` says that it was meant.",
 	},
 }

@@ -37,6 +37,10 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 		return "delete network " + op.Name, c.deleteNetwork(ctx, op)
 	case plan.CreateVolume:
 		return "create volume " + op.Name + " in pool " + op.Pool + in, c.createVolume(ctx, project, op)
+	case plan.UpdateVolume:
+		return "update volume " + op.Name + " in pool " + op.Pool + in, c.updateVolume(ctx, project, op)
+	case plan.DeleteVolume:
+		return "delete volume " + op.Name + " in pool " + op.Pool + in, c.deleteVolume(ctx, project, op)
 	case plan.PullImage:
 		return "pull image " + op.Ref, c.pullImage(ctx, project, op)
 	case plan.DeleteImage:

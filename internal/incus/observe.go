@@ -116,7 +116,7 @@ func (c *Client) project(ctx context.Context, name string) (*plan.ObservedProjec
 	if err != nil {
 		return nil, nil, err
 	}
-	return &plan.ObservedProject{Config: p.Config, Description: p.Description}, p.UsedBy, nil
+	return &plan.ObservedProject{Name: name, Config: p.Config, Description: p.Description}, p.UsedBy, nil
 }
 
 func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork, error) {

@@ -19,3 +19,30 @@ func (c *Client) createVolume(ctx context.Context, project string, op plan.Creat
 		})
 	})
 }
+
+func (c *Client) updateVolume(ctx context.Context, project string, op plan.UpdateVolume) error {
+	return edit(ctx, func() error {
+		var v *api.StorageVolume
+		var etag string
+		err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
+			v, etag, err = s.GetStoragePoolVolume(op.Pool, "custom", op.Name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		put := v.Writable()
+		if !merge(put.Config, op.Set) {
+			return nil
+		}
+		return c.change(ctx, project, func(s incusapi.InstanceServer) error {
+			return s.UpdateStoragePoolVolume(op.Pool, "custom", op.Name, put, etag)
+		})
+	})
+}
+
+func (c *Client) deleteVolume(ctx context.Context, project string, op plan.DeleteVolume) error {
+	return gone(c.change(ctx, project, func(s incusapi.InstanceServer) error {
+		return s.DeleteStoragePoolVolume(op.Pool, "custom", op.Name)
+	}))
+}

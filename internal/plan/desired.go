@@ -131,9 +131,11 @@ type Blocked struct {
 
 // The types of conditions about updates (Blocked.Type).
 const (
-	TypeGoingBack  = "GoingBack"
-	TypeRolledBack = "RolledBack"
-	TypePaused     = "Paused"
+	TypeGoingBack = "GoingBack"
+	// TypeRemovalHeld is a removal that waits to be confirmed.
+	TypeRemovalHeld = "RemovalHeld"
+	TypeRolledBack  = "RolledBack"
+	TypePaused      = "Paused"
 	// TypeUpdateFailed: instances failed, and the file says to go on.
 	TypeUpdateFailed = "UpdateFailed"
 )

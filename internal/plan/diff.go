@@ -50,6 +50,9 @@ type differ struct {
 	clients  map[string][]DesiredInstance
 	// turned are the instances that this plan starts or stops, stopped those it stops before their own turn.
 	turned, stopped map[string]bool
+	// leaving are the running instances that this plan parks, keeping those it does not park because they are
+	// protected.
+	leaving, keeping []string
 	// ours are the instances that carry our owner key, sorted.
 	ours []string
 }
@@ -265,8 +268,6 @@ func changedKeys(want, have map[string]string, before []string) map[string]strin
 
 	return set
 }
-
-func setBefore(have map[string]string) []string { return strings.Fields(have[KeyKeys]) }
 
 // settle drops the fields that Incus did not keep when they were last written: writing them again and again
 // would never end. They are named in a warning.

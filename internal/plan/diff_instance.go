@@ -79,6 +79,10 @@ func (d *differ) holds(w DesiredInstance) (held bool, reason string) {
 		}
 	}
 
+	for _, id := range d.predecessors(w, d.keeping) {
+		return true, fmt.Sprintf("%s still has its volume or port, and is protected: \"ic-agent confirm-removal %s/%s\" lets it go", id.Name, d.want.Stack, d.service(id.Name))
+	}
+
 	return false, ""
 }
 
@@ -93,7 +97,7 @@ func (d *differ) prerequisites(w DesiredInstance) []ID {
 		ids = append(ids, ID{KindVolume, v})
 	}
 
-	return ids
+	return append(ids, d.predecessors(w, d.leaving)...)
 }
 
 // pull makes sure that the image is on the host.
@@ -259,7 +263,7 @@ func allDevices(w DesiredInstance) map[string]Device {
 func (d *differ) due(w DesiredInstance) bool {
 	_, byHand := d.led.Stops[w.Name]
 
-	return !byHand && d.led.Started[w.Name] != w.Config[KeyBoot]
+	return !byHand && (d.led.Started[w.Name] != w.Config[KeyBoot] || d.have.Instances[w.Name].Config[KeyParked] == parkedRunning)
 }
 
 // change brings an existing instance to what is wanted with the least interruption.
@@ -344,6 +348,10 @@ func startCause(led Ledger, w DesiredInstance, have ObservedInstance) string {
 // changeCause puts the most telling difference first.
 func changeCause(w DesiredInstance, have ObservedInstance, c changes) string {
 	var parts []string
+	if have.Config[KeyParked] != "" {
+		parts = append(parts, "it is wanted again")
+	}
+
 	if old, now := have.Config[KeyImage], w.Config[KeyImage]; c.rebuild || old != now && old != "" {
 		parts = append(parts, "image changed: "+shortRef(old)+" → "+shortRef(now))
 	}
@@ -353,6 +361,10 @@ func changeCause(w DesiredInstance, have ObservedInstance, c changes) string {
 	}
 
 	rest := maps.Clone(c.config)
+	if have.Config[KeyParked] != "" {
+		return strings.Join(parts, "; ") // what parking changed says nothing
+	}
+
 	for k := range rest {
 		if strings.HasPrefix(k, "image.") || k == KeyImageAlias {
 			delete(rest, k)

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,14 +102,14 @@ func TestPlan(t *testing.T) {
 [2 after 1] update instance/web-1: device vol-up changed`,
 		},
 		{
-			name: "a removed service is stopped and deleted, its volume stays",
+			name: "a removed service is parked, its volume stays",
 			edit: func(p *plan.Project) {
 				p.Services = p.Services[1:]
 				p.Services[0].DependsOn = nil
 			},
 			want: `stack blog: 2 steps
 [1] stop instance/db-1: service db no longer has it
-[2 after 1] delete instance/db-1: service db no longer has it`,
+[2 after 1] update instance/db-1: parked`,
 		},
 		{
 			name: "a value changed by hand is put back without a restart",
@@ -366,17 +367,20 @@ func TestParkStopsDependentsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	got := plan.Park("blog", owner, w.Observed)
-	want := `stack blog: 2 steps
+	got := plan.Park("blog", owner, w.Observed, *led)
+	want := `stack blog: 5 steps
 [1] stop instance/web-1: the stack's file is gone
-[2 after 1] stop instance/db-1: the stack's file is gone
+[2 after 1] update instance/web-1: parked
+[3 after 2] stop instance/db-1: the stack's file is gone
+[4 after 2,3] update instance/db-1: parked
+[5 after 2,4] delete network/blog-default: the file no longer has network default
 `
 	diff := cmp.Diff(want, got.String())
 	if diff != "" {
 		t.Fatalf("(-want +got)\n%s", diff)
 	}
 
-	if grace := got.Steps[1].Op.(plan.StopInstance).Grace; grace != 30*time.Second {
+	if grace := got.Steps[2].Op.(plan.StopInstance).Grace; grace != 30*time.Second {
 		t.Errorf("the database gets %s to stop, want 30s", grace)
 	}
 
@@ -385,31 +389,47 @@ func TestParkStopsDependentsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	for name, i := range w.Instances {
+		if i.Config["boot.autostart"] != "false" || i.Config["user.healthcheck.stopped"] != "true" {
+			t.Errorf("%s may be started by somebody: %v", name, i.Config)
+		}
+	}
+
+	again := plan.Park("blog", owner, w.Observed, *led)
+	if !again.Empty() {
+		t.Errorf("parked, there is more to do: %s", again)
+	}
+
 	maps.DeleteFunc(led.Started, func(string, string) bool { return true })
-	back, err := w.apply(blog(), led)
+	_, err = w.apply(blog(), led)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	want = `stack blog: 2 steps
-[1] start instance/db-1: it has not been started yet
-[2 after 1] start instance/web-1: it has not been started yet
-`
-	diff = cmp.Diff(want, back.String())
-	if diff != "" {
-		t.Fatalf("putting the file back (-want +got)\n%s", diff)
+	fresh, led2 := newWorld(), newLedger()
+	_, err = fresh.apply(blog(), led2)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for name, i := range w.Instances {
+		diff = cmp.Diff(fresh.Instances[name].Config, i.Config)
+		if diff != "" || i.Status != plan.Running || len(i.Devices) != len(fresh.Instances[name].Devices) {
+			t.Errorf("%s is %s with %d devices after the file is back; its config (-never parked +back)\n%s", name, i.Status, len(i.Devices), diff)
+		}
 	}
 }
 
-// TestClearKeepsVolumes is the end of a parked stack.
-func TestClearKeepsVolumes(t *testing.T) {
+// TestParkedTooLong is the end of a parked stack: its volume stays, and with it the project.
+func TestParkedTooLong(t *testing.T) {
 	w, led := newWorld(), newLedger()
 	_, err := w.apply(blog(), led)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	err = w.run(plan.Clear("blog", owner, w.Observed))
+	led.Expired = map[string]bool{"db-1": true, "web-1": true}
+	err = w.run(plan.Park("blog", owner, w.Observed, *led))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,6 +440,86 @@ func TestClearKeepsVolumes(t *testing.T) {
 
 	if len(w.Volumes) != 1 || w.Project == nil {
 		t.Errorf("the volume is gone: %v, project %v", w.Volumes, w.Project)
+	}
+}
+
+// TestDestroy is what a user's word deletes: all but the volumes, or all.
+func TestDestroy(t *testing.T) {
+	for _, volumes := range []bool{false, true} {
+		w, led := newWorld(), newLedger()
+		_, err := w.apply(blog(), led)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		w.Volumes["default/mine"] = plan.ObservedVolume{Pool: "default"}
+		err = w.run(plan.Destroy("blog", owner, w.Observed, *led, volumes))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		left := slices.Sorted(maps.Keys(w.Volumes))
+		want := []string{"default/mine", "default/vol-data"}
+		if volumes {
+			want = want[:1]
+		}
+
+		diff := cmp.Diff(want, left)
+		if diff != "" || len(w.Instances)+len(w.Networks) != 0 || w.Project == nil {
+			t.Errorf("with volumes %t: %d instances, %d networks, project %v, volumes left (-want +got)\n%s", volumes, len(w.Instances), len(w.Networks), w.Project, diff)
+		}
+	}
+}
+
+// TestProtectedStays: a protected service outlives its removal from the file, the file's removal, and destroy, until
+// that is confirmed; a new one on its volume waits.
+func TestProtectedStays(t *testing.T) {
+	protected := func() plan.Project {
+		p := blog()
+		p.Services[0].Protect = true
+
+		return p
+	}
+	w, led := newWorld(), newLedger()
+	_, err := w.apply(protected(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	p := protected()
+	p.Services[0].Name = "database"
+	p.Services[1].DependsOn = nil
+	want := `stack blog: nothing to do
+held instance/db-1: service db no longer has it; its volumes are used by database, which is new, and it is protected: it stays until "ic-agent confirm-removal blog/db" says that this was meant
+blocked instance/database-1: db-1 still has its volume or port, and is protected: "ic-agent confirm-removal blog/db" lets it go
+`
+	in := input(p, w.Observed, led)
+	got := plan.Diff(plan.Render(p, in), w.Observed, *led).String()
+	diff := cmp.Diff(want, got)
+	if diff != "" {
+		t.Errorf("removed from the file (-want +got)\n%s", diff)
+	}
+
+	parked := plan.Park("blog", owner, w.Observed, *led).String()
+	if strings.Contains(parked, "stop instance/db-1") || strings.Contains(parked, "network/") || !strings.Contains(parked, "stop instance/web-1") {
+		t.Errorf("the file's removal:\n%s", parked)
+	}
+
+	destroyed := plan.Destroy("blog", owner, w.Observed, *led, true)
+	if !destroyed.Empty() || len(destroyed.Blocked) != 1 {
+		t.Errorf("destroy:\n%s", destroyed)
+	}
+
+	led.Confirmed = map[string]bool{"db": true}
+	got = plan.Diff(plan.Render(p, in), w.Observed, *led).String()
+	want = `stack blog: 3 steps
+[1] stop instance/db-1: service db no longer has it; its volumes are used by database, which is new
+[2 after 1] update instance/db-1: parked
+[3 after 2] create and start instance/database-1: new instance of service database
+`
+	diff = cmp.Diff(want, got)
+	if diff != "" {
+		t.Errorf("confirmed (-want +got)\n%s", diff)
 	}
 }
 

@@ -1,5 +1,7 @@
 package plan
 
+import "strings"
+
 // The keys this agent writes on every object it makes, beside those shared with lxc/incus-compose.
 const (
 	// KeyOwner carries the agent's owner id: only objects that have it, with our id, are ever touched.
@@ -28,7 +30,11 @@ const (
 	// KeyAliases are the further DNS names of the instance's service: "net=alias,alias net2=alias".
 	KeyAliases = "user.ic-agent.aliases"
 
-	keyAutostart = "boot.autostart"
+	// KeyParked marks an instance that is wanted no more, stopped and kept for a while: "running" or "stopped", as it
+	// was before.
+	KeyParked = "user.ic-agent.parked"
+	// KeyProtect marks an instance whose removal has to be confirmed.
+	KeyProtect = "user.ic-agent.protect"
 
 	// KeyHealthStatus is written by the health daemon and by nobody else.
 	KeyHealthStatus = "user.healthcheck.status"
@@ -41,3 +47,25 @@ const (
 	KeyComposeProject = "user.label.incus-compose.project"
 	KeyComposeService = "user.label.incus-compose.service"
 )
+
+// Keys that parking sets: neither Incus nor the health daemon is to start what is parked.
+const (
+	keyHealthStopped = "user.healthcheck.stopped"
+	keyAutostart     = "boot.autostart"
+)
+
+// parkedRunning is the value of KeyParked of what starts again when it is wanted again.
+const parkedRunning = "running"
+
+// sometimes are the keys of our own that an instance has or has not; KeyKeys does not name them.
+var sometimes = []string{KeyParked, KeyProtect}
+
+// setBefore lists the keys that we have set on an object, so that those no longer wanted go.
+func setBefore(have map[string]string) []string {
+	before := append(strings.Fields(have[KeyKeys]), sometimes...)
+	if have[KeyParked] != "" {
+		before = append(before, keyHealthStopped)
+	}
+
+	return before
+}

@@ -41,6 +41,16 @@ type Ledger struct {
 	Conditions []Condition
 	// RemovedAt is when the stack's file was found gone; zero while it is there.
 	RemovedAt time.Time
+	// Orphan says that the stack was found in Incus, with neither a file nor a ledger.
+	Orphan bool
+	// Parked says, by instance, for how long what is wanted no more has been parked; CountedAt is when that was
+	// last counted.
+	Parked    map[string]Kept
+	CountedAt time.Time
+	// Expired are those that have been parked for as long as they are kept.
+	Expired map[string]bool `json:"-"`
+	// Confirmed are the services whose removal was confirmed although they are protected; "" is the whole stack.
+	Confirmed map[string]bool
 	// Unsettled names, by object, the keys that Incus did not keep when they were written. It is forgotten
 	// when the agent ends, so that each start tries once more.
 	Unsettled map[string][]string `json:"-"`
@@ -69,6 +79,14 @@ type Exit struct {
 	// can tell.
 	Code  int
 	Known bool
+}
+
+// Kept is how long an instance has been parked.
+type Kept struct {
+	// Since is when it was first seen parked, For the time counted since, which a jump of the clock does not
+	// change.
+	Since time.Time
+	For   time.Duration
 }
 
 // Stop is a stop that somebody asked for.

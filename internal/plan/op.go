@@ -34,11 +34,19 @@ type (
 	// DeleteNetwork deletes a network nobody uses.
 	DeleteNetwork struct{ Name string }
 
-	// CreateVolume makes a custom filesystem volume. There is no op that deletes one.
+	// CreateVolume makes a custom filesystem volume.
 	CreateVolume struct {
 		Pool, Name, Description string
 		Config                  map[string]string
 	}
+
+	// UpdateVolume sets volume keys; an empty value removes the key.
+	UpdateVolume struct {
+		Pool, Name string
+		Set        map[string]string
+	}
+	// DeleteVolume deletes a custom volume with the data in it. Only Destroy plans it.
+	DeleteVolume struct{ Pool, Name string }
 
 	// PullImage has Incus fetch an image from its registry, once. Want is the fingerprint the manifest
 	// promises; another result is an error.
@@ -98,6 +106,8 @@ func (CreateNetwork) op()   {}
 func (UpdateNetwork) op()   {}
 func (DeleteNetwork) op()   {}
 func (CreateVolume) op()    {}
+func (UpdateVolume) op()    {}
+func (DeleteVolume) op()    {}
 func (PullImage) op()       {}
 func (DeleteImage) op()     {}
 func (CreateInstance) op()  {}

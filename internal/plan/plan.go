@@ -135,9 +135,9 @@ func verb(op Op) string {
 	switch op := op.(type) {
 	case CreateProject, CreateNetwork, CreateVolume:
 		return "create"
-	case UpdateProject, UpdateNetwork, UpdateInstance:
+	case UpdateProject, UpdateNetwork, UpdateVolume, UpdateInstance:
 		return "update"
-	case DeleteProject, DeleteNetwork, DeleteInstance, DeleteImage:
+	case DeleteProject, DeleteNetwork, DeleteVolume, DeleteInstance, DeleteImage:
 		return "delete"
 	case PullImage:
 		return "pull"
@@ -164,6 +164,8 @@ func verb(op Op) string {
 func (b Blocked) String() string {
 	word := "blocked"
 	switch {
+	case b.Type == TypeRemovalHeld:
+		word = "held"
 	case b.Type != "":
 		word = strings.ToLower(b.Type)
 	case b.Conflict:

@@ -2,7 +2,7 @@ package plan
 
 import (
 	"cmp"
-	"iter"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// removed stops and deletes the instances of replicas and services that the file no longer has. Blocked ones
-// are wanted, only not to be had now: they stay.
+// removed parks the instances of replicas and services that the file no longer has, and deletes those that have
+// been parked for as long as they are kept. Blocked ones are wanted, only not to be had now: they stay.
 func (d *differ) removed() {
 	wanted := map[string]bool{}
 	for _, w := range d.want.Instances {
@@ -27,11 +27,120 @@ func (d *differ) removed() {
 		return cmp.Or(strings.Compare(d.service(a), d.service(b)), d.number(b)-d.number(a))
 	})
 	for _, name := range gone {
-		id := ID{KindInstance, name}
-		cause := "service " + d.service(name) + " no longer has it"
-		d.stop(name, cause)
-		d.step(id, DeleteInstance{Name: name}, cause)
+		d.leave(name, "service "+d.service(name)+" no longer has it"+d.heirs(name))
 	}
+}
+
+// leave parks an instance that is wanted no more, deletes it when it was parked for long enough, or leaves it alone
+// because it is protected.
+func (d *differ) leave(name, cause string, deps ...ID) {
+	id := ID{KindInstance, name}
+	switch {
+	case d.protected(name):
+		d.keeping = append(d.keeping, name)
+		d.plan.Blocked = append(d.plan.Blocked, Blocked{
+			On: id, Type: TypeRemovalHeld, Reason: fmt.Sprintf("%s, and it is protected: it stays until \"ic-agent confirm-removal %s/%s\" says that this was meant", cause, d.want.Stack, d.service(name)),
+		})
+	case d.led.Expired[name]:
+		d.stop(name, cause, deps...)
+		d.step(id, DeleteInstance{Name: name}, "it has been parked for as long as it is kept", deps...)
+	default:
+		d.park(name, cause, deps...)
+	}
+}
+
+// protected reports whether an instance outlives its service's removal until that is confirmed.
+func (d *differ) protected(name string) bool {
+	return d.have.Instances[name].Config[KeyProtect] == "true" && !d.led.Confirmed[""] && !d.led.Confirmed[d.service(name)]
+}
+
+// park stops an instance, keeps Incus and the health daemon from starting it, and takes it off our networks, so that
+// they can go. All else stays for the return of what wanted it.
+func (d *differ) park(name, cause string, deps ...ID) {
+	have := d.have.Instances[name]
+	was := "stopped"
+	if have.Status == Running {
+		was = parkedRunning
+		d.leaving = append(d.leaving, name)
+	}
+
+	d.stop(name, cause, deps...)
+	set, devices := map[string]string{}, map[string]Device{}
+	for k, v := range map[string]string{KeyParked: cmp.Or(have.Config[KeyParked], was), keyHealthStopped: "true", keyAutostart: "false"} {
+		if have.Config[k] != v {
+			set[k] = v
+		}
+	}
+
+	before := strings.Fields(have.Config[KeyKeys])
+	if !slices.Contains(before, keyAutostart) {
+		set[KeyKeys] = strings.Join(slices.Sorted(slices.Values(append(before, keyAutostart))), " ")
+	}
+
+	for n, dev := range have.Devices {
+		if dev["type"] == "nic" && d.have.Networks[dev["network"]].Config[KeyOwner] == d.want.Owner {
+			devices[n] = nil
+		}
+	}
+
+	if len(set) > 0 || len(devices) > 0 {
+		d.step(ID{KindInstance, name}, UpdateInstance{Name: name, Config: set, Devices: devices}, "parked", deps...)
+	}
+}
+
+// heirs says which new services go on with a removed instance's volumes: a renamed service is one removed and one
+// new.
+func (d *differ) heirs(name string) string {
+	var heirs []string
+	for _, w := range d.want.Instances {
+		_, there := d.have.Instances[w.Name]
+		if !there && !slices.Contains(heirs, w.Service) && shareVolume(w, d.have.Instances[name]) {
+			heirs = append(heirs, w.Service)
+		}
+	}
+
+	if len(heirs) == 0 {
+		return ""
+	}
+
+	return "; its volumes are used by " + strings.Join(heirs, ", ") + ", which is new"
+}
+
+func shareVolume(w DesiredInstance, have ObservedInstance) bool {
+	for _, dev := range have.Devices {
+		volume, _, _ := strings.Cut(dev["source"], "/")
+		if dev["type"] == "disk" && dev["pool"] != "" && dev["path"] != "/" && slices.Contains(w.Volumes, dev["pool"]+"/"+volume) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// predecessors are the instances that leave in this plan and whose volumes or host ports this one takes over: two
+// databases on one volume would be the end of it.
+func (d *differ) predecessors(w DesiredInstance, of []string) []ID {
+	var ids []ID
+	for _, name := range of {
+		have := d.have.Instances[name]
+		if shareVolume(w, have) || sharePort(w, have) {
+			ids = append(ids, ID{KindInstance, name})
+		}
+	}
+
+	return ids
+}
+
+func sharePort(w DesiredInstance, have ObservedInstance) bool {
+	for _, dev := range have.Devices {
+		for _, mine := range allDevices(w) {
+			if dev["type"] == "proxy" && mine["type"] == "proxy" && dev["listen"] == mine["listen"] {
+				return true
+			}
+		}
+	}
+
+	return false
 }
 
 func (d *differ) service(instance string) string {
@@ -75,8 +184,8 @@ func (d *differ) surplusNetworks() {
 			users = d.users()
 		}
 
-		if slices.ContainsFunc(users[name], func(id ID) bool { return d.last[id] == 0 }) {
-			continue // one of them stays on it
+		if have.UsedBy > len(users[name]) || slices.ContainsFunc(users[name], func(id ID) bool { return d.last[id] == 0 }) {
+			continue // one of them stays on it, or somebody of another project is
 		}
 
 		d.step(ID{KindNetwork, name}, DeleteNetwork{Name: name}, "the file no longer has network "+have.Config[KeyName], users[name]...)
@@ -98,77 +207,6 @@ func (d *differ) users() map[string][]ID {
 	return users
 }
 
-// Park plans what follows when a stack's file is gone and its grace is over: everything stops, dependents
-// first, and stays where it is. Putting the file back starts it again.
-func Park(stack, owner string, have Observed) Plan {
-	d := parkDiffer(stack, owner, have)
-	if d == nil {
-		return Plan{Stack: stack}
-	}
-
-	for name, dependents := range d.dependentsFirst() {
-		d.stop(name, "the stack's file is gone", dependents...)
-	}
-
-	return d.plan
-}
-
-// Clear plans the end of a parked stack: its instances and networks are deleted. Its volumes stay, and with
-// them the project.
-func Clear(stack, owner string, have Observed) Plan {
-	d := parkDiffer(stack, owner, have)
-	if d == nil {
-		return Plan{Stack: stack}
-	}
-
-	var gone []ID
-	for name, dependents := range d.dependentsFirst() {
-		d.stop(name, "the stack's file is gone", dependents...)
-		id := ID{KindInstance, name}
-		d.step(id, DeleteInstance{Name: name}, "the stack's file has been gone for longer than it is kept")
-		gone = append(gone, id)
-	}
-
-	d.surplusNetworks()
-	if len(have.Volumes) == 0 && len(gone) == len(have.Instances) {
-		d.step(d.projectID(), DeleteProject{Name: d.want.Incus}, "nothing is left in it", gone...)
-	}
-
-	return d.plan
-}
-
-// parkDiffer is nil where there is nothing of ours, or where another stack has taken the project over.
-func parkDiffer(stack, owner string, have Observed) *differ {
-	if have.Project == nil || have.Project.Config[KeyOwner] != owner || have.Project.Config[KeyStack] != stack {
-		return nil
-	}
-
-	return newDiffer(Desired{Owner: owner, Stack: stack, Incus: have.Project.Name}, have, Ledger{})
-}
-
-// dependentsFirst orders our instances so that one comes after all that wait for it, and gives for each the ones
-// whose stop comes before its own: the boot priority holds the depth of the graph, and a layer waits for the one
-// above it, which waits for those above.
-func (d *differ) dependentsFirst() iter.Seq2[string, []ID] {
-	names := slices.Clone(d.ours)
-	priority := func(name string) int { return priorityOf(d.have.Instances[name]) }
-	slices.SortStableFunc(names, func(a, b string) int { return priority(a) - priority(b) })
-
-	return func(yield func(string, []ID) bool) {
-		var before, layer []ID
-		for i, name := range names {
-			if i > 0 && priority(name) != priority(names[i-1]) {
-				before, layer = layer, nil
-			}
-
-			layer = append(layer, ID{KindInstance, name})
-			if !yield(name, before) {
-				return
-			}
-		}
-	}
-}
-
 // Recover rebuilds what a lost ledger knew of a stack from the objects themselves: addresses, and which
 // instances have been started.
 func Recover(stack, owner string, have Observed) Ledger {
@@ -178,7 +216,7 @@ func Recover(stack, owner string, have Observed) Ledger {
 			continue
 		}
 
-		if inst.Status != Stopped || inst.LastUsed.After(inst.Created) {
+		if inst.Status != Stopped || inst.LastUsed.After(inst.Created) && inst.Config[KeyParked] != parkedRunning {
 			setString(&led.Started, name, inst.Config[KeyBoot])
 		}
 

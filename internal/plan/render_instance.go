@@ -103,6 +103,10 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		c["environment."+k] = v
 	}
 
+	if s.Protect || r.p.Protect {
+		c[KeyProtect] = "true"
+	}
+
 	switch s.Restart {
 	case "always":
 		c["boot.autostart"] = "true"

@@ -94,6 +94,10 @@ func (w *world) do(op plan.Op) error {
 		}
 
 		w.Volumes[op.Pool+"/"+op.Name] = plan.ObservedVolume{Pool: op.Pool, Config: maps.Clone(op.Config)}
+	case plan.UpdateVolume:
+		merge(w.Volumes[op.Pool+"/"+op.Name].Config, op.Set)
+	case plan.DeleteVolume:
+		delete(w.Volumes, op.Pool+"/"+op.Name)
 	case plan.PullImage:
 		w.Images[op.Want] = plan.ObservedImage{}
 	default:

@@ -23,6 +23,10 @@
 //	│       ├── intents     steps begun, by object
 //	│       ├── conditions  what is wrong
 //	│       ├── removed     when the file was found gone
+//	│       ├── parked      for how long instances have been parked
+//	│       ├── counted     when that was last counted
+//	│       ├── confirmed   protected services that may go
+//	│       ├── orphan      whether the stack was found without a file and a ledger
 //	│       └── applied     when the last plan with steps ended well
 //	└── subnets
 //	    ├── #seal           the checksum of each value below

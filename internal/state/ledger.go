@@ -32,6 +32,10 @@ func fields(l *plan.Ledger) map[string]any {
 		"host":       &l.Host,
 		"conditions": &l.Conditions,
 		"removed":    &l.RemovedAt,
+		"parked":     &l.Parked,
+		"counted":    &l.CountedAt,
+		"confirmed":  &l.Confirmed,
+		"orphan":     &l.Orphan,
 		"applied":    &l.AppliedAt,
 	}
 }

@@ -30,6 +30,8 @@ func (s *Server) routes() *http.ServeMux {
 		"GET /1.0/storage-pools":                                 s.getPools,
 		"GET /1.0/storage-pools/{pool}/volumes/custom":           s.getVolumes,
 		"POST /1.0/storage-pools/{pool}/volumes/custom":          s.postVolume,
+		"GET /1.0/storage-pools/{pool}/volumes/custom/{name}":    s.getVolume,
+		"PUT /1.0/storage-pools/{pool}/volumes/custom/{name}":    s.putVolume,
 		"DELETE /1.0/storage-pools/{pool}/volumes/custom/{name}": s.deleteVolume,
 
 		"GET /1.0/images":                  s.getImages,

@@ -87,6 +87,49 @@ func (s *Server) postVolume(r *http.Request) reply {
 	return ok(nil)
 }
 
+// coveredByVolume is what the ETag of a volume is made from.
+func coveredByVolume(v *api.StorageVolume) any { return []any{v.Name, v.Type, v.Config} }
+
+func (s *Server) getVolume(r *http.Request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.volumes[key{s.home(project(r), "features.storage.volumes"), r.PathValue("pool") + "/" + r.PathValue("name")}]
+	if v == nil {
+		return failed(notFound("Storage volume"))
+	}
+	return okETag(s.shownVolume(v), coveredByVolume(v))
+}
+
+func (s *Server) putVolume(r *http.Request) reply {
+	var req api.StorageVolumePut
+	err := body(r, &req)
+	if err != nil {
+		return failed(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pool, name := r.PathValue("pool"), r.PathValue("name")
+	v := s.volumes[key{s.home(project(r), "features.storage.volumes"), pool + "/" + name}]
+	if v == nil {
+		return failed(notFound("Storage volume"))
+	}
+	err = matches(r, coveredByVolume(v))
+	if err != nil {
+		return failed(err)
+	}
+	for _, c := range slices.Sorted(maps.Keys(req.Config)) {
+		if !documented("storage_volume_dir", c) {
+			return fail(http.StatusInternalServerError, "Invalid option for volume %q option %q", name, c)
+		}
+	}
+	config := api.ConfigMap{}
+	maps.Copy(config, req.Config)
+	maps.DeleteFunc(config, func(_, v string) bool { return v == "" })
+	v.StorageVolumePut = api.StorageVolumePut{Config: config, Description: req.Description}
+	s.emit(v.Project, api.EventLifecycleStorageVolumeUpdated, ref(v.Project, "storage-pools", pool, "volumes", "custom", name), "", s.requestor(), nil)
+	return ok(nil)
+}
+
 func (s *Server) deleteVolume(r *http.Request) reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -37,7 +37,7 @@ func absentProject(s *suite) {
 func projectLife(s *suite) {
 	s.do(createProject())
 	have := s.observe().Project
-	if have == nil || have.Description != "conformance" || have.Config[plan.KeyOwner] != owner || have.Config["features.images"] != "false" {
+	if have == nil || have.Name != project || have.Description != "conformance" || have.Config[plan.KeyOwner] != owner || have.Config["features.images"] != "false" {
 		s.Fatalf("got %+v", have)
 	}
 	s.fails(createProject(), incus.ErrExists)
@@ -107,6 +107,18 @@ func volumeLife(s *suite) {
 	v, found := have[pool+"/data"]
 	if len(have) != 1 || !found || v.Pool != pool || v.Config["user.x"] != "1" || v.UsedBy != 1 {
 		s.Errorf("got %+v", have)
+	}
+	s.do(plan.UpdateVolume{Pool: pool, Name: "data", Set: map[string]string{"user.x": "", "user.y": "2"}})
+	v = s.observe().Volumes[pool+"/data"]
+	_, x := v.Config["user.x"]
+	if x || v.Config["user.y"] != "2" {
+		s.Errorf("after the update: %+v", v)
+	}
+	s.fails(plan.UpdateVolume{Pool: pool, Name: "ct-none", Set: map[string]string{"user.a": "1"}}, incus.ErrNotFound)
+	s.fails(plan.DeleteVolume{Pool: pool, Name: "data"}, incus.ErrInUse)
+	s.do(plan.DeleteInstance{Name: "web"}, plan.DeleteVolume{Pool: pool, Name: "data"}, plan.DeleteVolume{Pool: pool, Name: "data"})
+	if len(s.observe().Volumes) != 0 {
+		s.Error("the volume is still there")
 	}
 }
 
