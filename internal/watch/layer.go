@@ -38,12 +38,13 @@ type opened struct {
 	layer
 	root    *os.Root
 	trust   trust
+	known   map[string]bool // the stacks there are, by name
 	entries map[string]entry
 }
 
 // openLayer lists a directory.
-func openLayer(dir string) *opened {
-	o := &opened{layer: layer{dir: dir}}
+func openLayer(dir string, known map[string]bool) *opened {
+	o := &opened{layer: layer{dir: dir}, known: known}
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		o.absent = true
@@ -183,6 +184,8 @@ func (o *opened) look(dir string, l listing) {
 		info, err := o.root.Lstat(path.Join(dir, name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
+		case err != nil && o.foreign(dir, err):
+			return
 		case err != nil:
 			l.broken[dir] = plainError(err)
 			return
@@ -192,6 +195,14 @@ func (o *opened) look(dir string, l listing) {
 			l.inside[dir] = append(l.inside[dir], name)
 		}
 	}
+}
+
+// foreign tells whether a directory that is closed to us is the data of an application (a bind mount beside its stack's
+// file): somebody's whose files would not be believed anyway. What has been a stack never is.
+func (o *opened) foreign(dir string, err error) bool {
+	info, serr := o.root.Stat(dir)
+
+	return errors.Is(err, fs.ErrPermission) && serr == nil && !o.known[dir] && o.trust.judge(filepath.Join(o.dir, dir), sys(info)) != nil
 }
 
 func (o *opened) listDropIns(dir string, l listing) {

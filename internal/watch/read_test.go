@@ -249,6 +249,28 @@ func TestAnUnreadableFileOrSubdirectoryIsItsStacksProblem(t *testing.T) {
 	must(t, os.Chmod(dir+"/half.d", 0o700))
 }
 
+// The directory of a bind mount, which its application closed, is no stack; one that was a stack is kept.
+func TestClosedDataDirectoryIsNoStack(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // Nobody else can give a directory away.
+	}
+	dir := newDir(t)
+	openWay(t, dir)
+	put(t, dir+"/data/PG_VERSION", "17")
+	must(t, os.Chown(dir+"/data", 70, 70))
+	must(t, os.Chmod(dir+"/data", 0o700))
+	asNobody(t, func() {
+		l := scan(request{dirs: []string{dir}}).layers[0]
+		if len(l.found) != 0 {
+			t.Errorf("found %v", l.found)
+		}
+		l = scan(request{dirs: []string{dir}, known: map[string]bool{"data": true}}).layers[0]
+		if l.found["data"].stack.Err == nil {
+			t.Errorf("a stack that was closed is not reported: %v", l.found)
+		}
+	})
+}
+
 func TestW11LinksInsideAreFollowed(t *testing.T) {
 	dir := newDir(t)
 	put(t, dir+"/..2024/blog.yaml", "one")
@@ -386,13 +408,13 @@ func TestReferredFilesOfEveryKindCanBeHashed(t *testing.T) {
 
 func TestADirectoryHasAnIdentity(t *testing.T) {
 	dir := newDir(t)
-	first := openLayer(dir)
+	first := openLayer(dir, nil)
 	first.close()
-	again := openLayer(dir)
+	again := openLayer(dir, nil)
 	again.close() // an inode that is held open is not used again
 	must(t, os.Remove(dir))
 	must(t, os.Mkdir(dir, 0o755))
-	other := openLayer(dir)
+	other := openLayer(dir, nil)
 	defer other.close()
 	if first.id != again.id || first.id == other.id || first.id.ino == 0 || first.remote {
 		t.Errorf("ids %+v, %+v, of the re-created one %+v", first.id, again.id, other.id)

@@ -14,7 +14,7 @@ import (
 type request struct {
 	dirs     []string
 	refs     map[string][]string // files referred to, by stack
-	known    map[string]bool     // stacks that are looked at even when there are too many
+	known    map[string]bool     // the stacks there are: looked at even when there are too many
 	notifier Notifier            // told what to watch; nil when there is none
 }
 
@@ -34,7 +34,7 @@ func scan(r request) survey {
 	s := survey{at: time.Now()}
 	var all []*opened
 	for _, dir := range r.dirs {
-		o := openLayer(dir)
+		o := openLayer(dir, r.known)
 		defer o.close()
 		all = append(all, o)
 	}
