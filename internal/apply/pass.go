@@ -126,7 +126,7 @@ func (l *Loop) look(ctx context.Context, found *findings, planned bool) again {
 
 // converge plans and executes until nothing is left, or nothing more can be done now.
 func (l *Loop) converge(ctx context.Context, found *findings) again {
-	written := map[string][]string{}
+	written := map[string]map[string]string{}
 	for range rounds {
 		have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
 		if err != nil {
@@ -354,16 +354,21 @@ func (l *Loop) away(err error, found *findings) again {
 	return retry
 }
 
-// unsettled finds keys that this pass has written already and that differ again: Incus does not keep them. They
-// are remembered, so that the next plan leaves them out.
-func (l *Loop) unsettled(p plan.Plan, written map[string][]string) bool {
+// unsettled finds values that this pass has written already and that differ again: Incus does not keep them. They are
+// remembered, so that the next plan leaves them out.
+func (l *Loop) unsettled(p plan.Plan, written map[string]map[string]string) bool {
 	again := false
 	for _, s := range p.Steps {
-		keys := settable(s.Op)
 		id := s.On.String()
-		for _, k := range keys {
-			if !slices.Contains(written[id], k) {
-				written[id] = append(written[id], k)
+		if written[id] == nil {
+			written[id] = map[string]string{}
+		}
+
+		values := settable(s.Op)
+		for _, k := range slices.Sorted(maps.Keys(values)) {
+			old, before := written[id][k]
+			written[id][k] = values[k]
+			if !before || old != values[k] {
 				continue
 			}
 
@@ -379,15 +384,15 @@ func (l *Loop) unsettled(p plan.Plan, written map[string][]string) bool {
 	return again
 }
 
-// settable lists the keys an op sets.
-func settable(op plan.Op) []string {
+// settable are the keys an op sets, with their values.
+func settable(op plan.Op) map[string]string {
 	switch op := op.(type) {
 	case plan.UpdateInstance:
-		return slices.Sorted(maps.Keys(op.Config))
+		return op.Config
 	case plan.UpdateNetwork:
-		return slices.Sorted(maps.Keys(op.Set))
+		return op.Set
 	case plan.UpdateProject:
-		return slices.Sorted(maps.Keys(op.Set))
+		return op.Set
 	default:
 		return nil
 	}

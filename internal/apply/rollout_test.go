@@ -444,3 +444,17 @@ func TestKilledDuringAnUpdate(t *testing.T) {
 		}
 	}
 }
+
+// TestGoingBackWritesTheOldValues, also where one pass wrote the new ones.
+func TestGoingBackWritesTheOldValues(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.server.SetApp("blog", "web-1", incustest.App{Dies: func(c map[string]string) bool { return c["environment.MODE"] == "b" }})
+		b.edit(blog("2", mode("b")))
+		b.pass(time.Minute)
+		b.mustHaveModes("a Running, a Running")
+		if w := b.loop.View().Plan.Warnings; len(w) > 0 {
+			t.Errorf("warnings: %v", w)
+		}
+	})
+}

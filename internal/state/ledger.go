@@ -150,6 +150,10 @@ func put(tx *bolt.Tx, stack string, want values) error {
 		if err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 			return err
 		}
+		err = forgetHistory(tx, stack)
+		if err != nil {
+			return err
+		}
 		return enroll(stacks)
 	}
 	b, err := stacks.CreateBucketIfNotExists([]byte(stack))

@@ -31,6 +31,8 @@ type App struct {
 	IgnoresStop bool
 	// Console is what it writes.
 	Console string
+	// Dies says of which config it dies as soon as it runs, with exit code 1; nil means of none.
+	Dies func(config map[string]string) bool
 	// StopsAfter is how long it takes to end after the stop signal.
 	StopsAfter time.Duration
 }

@@ -91,6 +91,11 @@ func (s *Server) start(op *operation, k key) error {
 	}
 	i.started(time.Now())
 	s.tellOf(i, api.EventLifecycleInstanceStarted, op.user)
+	dies := s.apps[k].Dies
+	if dies != nil && dies(i.api.Config) {
+		i.exit = "error (1)"
+		s.end(i)
+	}
 	return nil
 }
 
