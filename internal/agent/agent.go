@@ -179,7 +179,7 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 		Server: a.images, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim, FreePort: a.ports.free,
 		Images: a.images.images,
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
-		Refused: refused, Boot: bootID(),
+		Refused: refused, Boot: bootID(), History: a.db, ReadFile: readFile, Author: author,
 		Owner: owner, Self: selfName(), Pool: pool, Domain: a.conf.Settings.domain(), Log: a.log,
 	}, nil
 }

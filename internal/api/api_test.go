@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,6 +78,26 @@ func (f fake) ConfirmRemoval(ctx context.Context, stacks []string) ([]string, er
 		return nil, nil
 	}
 	return f.confirm(ctx, stacks)
+}
+
+func (f fake) History(_ context.Context, stack string) ([]Generation, error) {
+	return []Generation{{Number: 2, Why: "the file of " + stack, Current: true}}, nil
+}
+
+func (f fake) Generation(_ context.Context, stack string, n uint64) (Generation, error) {
+	return Generation{Number: n, Why: stack, Documents: []Document{{Name: "a", Text: "b"}}}, nil
+}
+
+func (f fake) Rollback(_ context.Context, r RollbackRequest, by string) (ActionReply, error) {
+	return ActionReply{fmt.Sprintf("%s %s %d", by, r.Stack, r.Generation)}, nil
+}
+
+func (f fake) Retry(_ context.Context, r RetryRequest, by string) (ActionReply, error) {
+	return ActionReply{by + " " + r.Stack + " " + r.Service}, nil
+}
+
+func (f fake) Why(_ context.Context, stack, service string) (ActionReply, error) {
+	return ActionReply{stack + " " + service}, nil
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -202,6 +223,20 @@ func TestEveryVerbReachesTheBackendAndBack(t *testing.T) {
 	same(t, "confirm-removal", []string{"blog", "shop"}, removed, err)
 	removed, err = c.ConfirmRemoval(ctx)
 	same(t, "confirm-removal of all", []string(nil), removed, err)
+	all, err := c.History(ctx, "a b")
+	same(t, "history", []Generation{{Number: 2, Why: "the file of a b", Current: true}}, all, err)
+	one, err := c.Generation(ctx, "blog", 7)
+	same(t, "generation", Generation{Number: 7, Why: "blog", Documents: []Document{{Name: "a", Text: "b"}}}, one, err)
+	me, uerr := user.Current()
+	if uerr != nil {
+		t.Fatal(uerr)
+	}
+	done, err := c.Rollback(ctx, "blog", 3)
+	same(t, "rollback", ActionReply{me.Username + " blog 3"}, done, err)
+	done, err = c.Retry(ctx, "blog", "web")
+	same(t, "retry", ActionReply{me.Username + " blog web"}, done, err)
+	done, err = c.Why(ctx, "blog", "web")
+	same(t, "why", ActionReply{"blog web"}, done, err)
 }
 
 func same[T any](t *testing.T, what string, want, got T, err error) {
@@ -237,6 +272,7 @@ func TestProgramsAlwaysFindAList(t *testing.T) {
 	for path, want := range map[string]string{
 		"GET /v1/status":           `{"version":"","incus":{"ok":false},"dns":{"listeners":[],"names":0},"stacks":[]}`,
 		"GET /v1/plan":             `[]`,
+		"GET /v1/why":              `{"text":" "}`,
 		"POST /v1/reload":          `{"stacks":[]}`,
 		"POST /v1/confirm-removal": `{"removed":[]}`,
 	} {

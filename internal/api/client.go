@@ -77,6 +77,42 @@ func (c *Client) Destroy(ctx context.Context, req DestroyRequest) (DestroyReply,
 	return r, err
 }
 
+// History returns the generations kept of a stack, the newest first.
+func (c *Client) History(ctx context.Context, stack string) ([]Generation, error) {
+	var all []Generation
+	err := c.call(ctx, http.MethodGet, "/v1/history?"+url.Values{"stack": {stack}}.Encode(), nil, &all)
+	return all, err
+}
+
+// Generation returns one generation with its texts.
+func (c *Client) Generation(ctx context.Context, stack string, number uint64) (Generation, error) {
+	var g Generation
+	v := url.Values{"stack": {stack}, "number": {strconv.FormatUint(number, 10)}}
+	err := c.call(ctx, http.MethodGet, "/v1/generation?"+v.Encode(), nil, &g)
+	return g, err
+}
+
+// Why returns what is to be known of a service.
+func (c *Client) Why(ctx context.Context, stack, service string) (ActionReply, error) {
+	var r ActionReply
+	err := c.call(ctx, http.MethodGet, "/v1/why?"+url.Values{"stack": {stack}, "service": {service}}.Encode(), nil, &r)
+	return r, err
+}
+
+// Rollback makes an earlier generation the wanted one; 0 means the last other one that did well.
+func (c *Client) Rollback(ctx context.Context, stack string, generation uint64) (ActionReply, error) {
+	var r ActionReply
+	err := c.call(ctx, http.MethodPost, "/v1/rollback", RollbackRequest{Stack: stack, Generation: generation}, &r)
+	return r, err
+}
+
+// Retry tries again what was given up; without a service, of the whole stack.
+func (c *Client) Retry(ctx context.Context, stack, service string) (ActionReply, error) {
+	var r ActionReply
+	err := c.call(ctx, http.MethodPost, "/v1/retry", RetryRequest{Stack: stack, Service: service}, &r)
+	return r, err
+}
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

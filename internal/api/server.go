@@ -34,6 +34,14 @@ type Backend interface {
 	ConfirmRemoval(ctx context.Context, stacks []string) ([]string, error)
 	// Destroy deletes a stack whose file is gone.
 	Destroy(ctx context.Context, req DestroyRequest) (DestroyReply, error)
+	// History lists the generations kept of a stack, the newest first; Generation returns one with its texts.
+	History(ctx context.Context, stack string) ([]Generation, error)
+	Generation(ctx context.Context, stack string, number uint64) (Generation, error)
+	// Rollback and Retry carry out a user's word and return when the stack's loop has acted on it; by names the user.
+	Rollback(ctx context.Context, r RollbackRequest, by string) (ActionReply, error)
+	Retry(ctx context.Context, r RetryRequest, by string) (ActionReply, error)
+	// Why says of a service what it is, since when, what last touched it, and what it waits for.
+	Why(ctx context.Context, stack, service string) (ActionReply, error)
 	// DNS explains what an instance ("web-1", "shop/web-1"), an address, or, with an empty from, the host is
 	// answered when it asks for a name.
 	DNS(ctx context.Context, name, from string) (DNSReply, error)
@@ -70,6 +78,11 @@ func newServer(b Backend, log *slog.Logger, lim limits) *Server {
 	s.mux.HandleFunc("GET /v1/status", s.answer(s.limits.quick, s.status))
 	s.mux.HandleFunc("GET /v1/plan", s.answer(s.limits.slow, s.plan))
 	s.mux.HandleFunc("GET /v1/dns", s.answer(s.limits.quick, s.dns))
+	s.mux.HandleFunc("GET /v1/history", s.answer(s.limits.quick, s.history))
+	s.mux.HandleFunc("GET /v1/generation", s.answer(s.limits.quick, s.generation))
+	s.mux.HandleFunc("GET /v1/why", s.answer(s.limits.quick, s.why))
+	s.mux.HandleFunc("POST /v1/rollback", s.answer(s.limits.slow, s.rollback))
+	s.mux.HandleFunc("POST /v1/retry", s.answer(s.limits.slow, s.retry))
 	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
 	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
 	s.mux.HandleFunc("POST /v1/destroy", s.answer(s.limits.slow, asked(s.backend.Destroy)))

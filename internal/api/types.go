@@ -250,3 +250,52 @@ type DNSReply struct {
 	// Answers are the records, one a line.
 	Answers []string `json:"answers"`
 }
+
+// Generation is a version of a stack that was accepted.
+type Generation struct {
+	// Number counts from 1.
+	Number uint64    `json:"number"`
+	At     time.Time `json:"at"`
+	// Who is behind it, Why what happened.
+	Who string `json:"who,omitempty"`
+	Why string `json:"why"`
+	// Outcome says what became of it, OutcomeAt since when; empty while it is open.
+	Outcome   string    `json:"outcome,omitempty"`
+	OutcomeAt time.Time `json:"outcome_at,omitzero"`
+	// Evidence is what failed instances last wrote, and what their probes said.
+	Evidence string `json:"evidence,omitempty"`
+	// Digests are the images' by reference as written.
+	Digests map[string]string `json:"digests,omitempty"`
+	// Plan is the first plan made for it.
+	Plan string `json:"plan,omitempty"`
+	// Current says that it is the one in force.
+	Current bool `json:"current,omitempty"`
+	// Documents are its files, and what they mean in Incus as one more; only of a single generation.
+	Documents []Document `json:"documents,omitempty"`
+}
+
+// Document is a text of a generation.
+type Document struct {
+	// Name is a path, or "Incus".
+	Name string `json:"name"`
+	Text string `json:"text,omitempty"`
+	// Omitted says why there is no text.
+	Omitted string `json:"omitted,omitempty"`
+}
+
+// RollbackRequest asks for an earlier generation; 0 means the last other one that did well.
+type RollbackRequest struct {
+	Stack      string `json:"stack"`
+	Generation uint64 `json:"generation,omitempty"`
+}
+
+// RetryRequest asks to try what was given up: of one service, or, without one, the whole stack and its file.
+type RetryRequest struct {
+	Stack   string `json:"stack"`
+	Service string `json:"service,omitempty"`
+}
+
+// ActionReply tells what was done.
+type ActionReply struct {
+	Text string `json:"text"`
+}

@@ -97,6 +97,12 @@ type Host struct {
 	// Refused reports whether an error says that Incus refuses what was asked, or that a program cannot be run,
 	// which trying again does not mend; nil means never.
 	Refused func(error) bool
+	// History keeps generations; nil keeps none.
+	History History
+	// ReadFile reads a file that a project was made from; nil means that its content is not kept. Author tells who
+	// wrote it; nil means that nobody knows.
+	ReadFile func(path string) ([]byte, error)
+	Author   func(path string) string
 	// Boot names the present run of the host (boot id).
 	Boot string
 	// Claim reports whether the stack may have the Incus project, and else which stack has it; nil means yes.

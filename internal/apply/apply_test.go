@@ -44,6 +44,8 @@ type registry struct {
 	mu   sync.Mutex
 	err  error
 	asks int
+	// revision makes every image another one.
+	revision string
 }
 
 func (r *registry) Resolve(_ context.Context, ref plan.ImageRef, _ bool) (plan.Image, error) {
@@ -55,11 +57,11 @@ func (r *registry) Resolve(_ context.Context, ref plan.ImageRef, _ bool) (plan.I
 		return plan.Image{}, r.err
 	}
 
-	name := strings.ReplaceAll(ref.Ref, ":", "")
+	name := strings.ReplaceAll(ref.Ref, ":", "") + r.revision
 
 	return plan.Image{
-		Ref: "docker.io/library/" + ref.Ref, Digest: "sha256:" + name, Fingerprint: fingerprint(ref.Ref),
-		Server: "https://docker.io", Alias: "library/" + ref.Ref, Cmd: []string{"serve"},
+		Ref: "docker.io/library/" + ref.Ref, Digest: "sha256:" + name, Fingerprint: fingerprint(ref.Ref + r.revision),
+		Server: "https://docker.io", Alias: "library/" + ref.Ref + r.revision, Cmd: []string{"serve"},
 	}, nil
 }
 
@@ -128,6 +130,9 @@ func (b *bench) begin() {
 		Blame:     incus.Blame,
 		Refused:   func(err error) bool { return errors.Is(err, incus.ErrRefused) },
 		Boot:      b.boot,
+		History:   db,
+		ReadFile:  func(path string) ([]byte, error) { return []byte("what " + path + " says"), nil },
+		Author:    func(string) string { return "alice" },
 		Exit: func(ctx context.Context, project, name string) (int, bool, error) {
 			e, err := b.client.ExitOf(ctx, project, name)
 			return e.Code, e.Known, err

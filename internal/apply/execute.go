@@ -161,6 +161,14 @@ func (l *Loop) record(ctx context.Context, o outcome, failed map[plan.ID]error) 
 
 	l.log.InfoContext(ctx, "step done", "step", s.String(), "took", o.took.Round(time.Millisecond))
 	delete(l.led.Intents, fmt.Sprintf("%03d %s", s.N, s.On))
+	if s.On.Kind == plan.KindInstance {
+		if l.led.Last == nil {
+			l.led.Last = map[string]plan.Intent{}
+		}
+
+		l.led.Last[s.On.Name] = plan.Intent{Text: s.Brief(), At: time.Now()}
+	}
+
 	l.reflect(s.Op)
 }
 

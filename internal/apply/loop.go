@@ -36,24 +36,27 @@ type Loop struct {
 	failed    map[string]time.Time // when an instance's last start failed
 	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
 	notBefore time.Time
-	due       time.Time // when something has to be looked at because time has passed; zero when nothing has
-	counted   time.Time // when what is parked was last counted; zero before the first time
-	leaving   string    // the last plan of a removal
+	due       time.Time        // when something has to be looked at because time has passed; zero when nothing has
+	counted   time.Time        // when what is parked was last counted; zero before the first time
+	leaving   string           // the last plan of a removal
+	fresh     *plan.Generation // the generation in force, until all that is kept of it is known
+	outcome   string           // what was last noted of it
 	turn      View
 }
 
 // mail is what was posted since the last pass.
 type mail struct {
-	src     *Source
-	removed bool
-	back    bool
-	dirty   bool
-	stops   map[string]plan.Stop
-	retries []order
-	touched []string
-	orphan  string
-	orders  []func(ctx context.Context)
-	waiters []chan<- struct{}
+	src      *Source
+	removed  bool
+	back     bool
+	dirty    bool
+	stops    map[string]plan.Stop
+	retries  []order
+	touched  []string
+	rollback *order
+	orphan   string
+	orders   []func(ctx context.Context)
+	waiters  []chan<- struct{}
 }
 
 // New makes a loop that does nothing until it runs and knows a source, or has one in its ledger.
@@ -197,6 +200,10 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 	l.due = time.Time{}
 
 	again := l.pass(ctx, now)
+	if ctx.Err() == nil {
+		l.amend()
+	}
+
 	l.turn.Turned = time.Now()
 	next := l.delay(again)
 	if !l.due.IsZero() {
@@ -299,7 +306,7 @@ func (l *Loop) publish() {
 	v.Ledger.Started, v.Ledger.Stops, v.Ledger.Intents = maps.Clone(l.led.Started), maps.Clone(l.led.Stops), nil
 	v.Ledger.Expired = nil
 	v.Ledger.Exits = maps.Clone(l.led.Exits)
-	v.Ledger.Rollouts = maps.Clone(l.led.Rollouts)
+	v.Ledger.Rollouts, v.Ledger.Last = maps.Clone(l.led.Rollouts), maps.Clone(l.led.Last)
 	l.view.Store(&v)
 	if l.host.Publish != nil {
 		l.host.Publish()

@@ -26,6 +26,7 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 	}
 
 	l.load(ctx, found)
+	l.pinned(found)
 	l.turn.Plan.Stack = l.stack
 	if l.led.Project == nil {
 		l.turn.State = Invalid
@@ -55,56 +56,6 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 	}
 
 	return l.converge(ctx, found)
-}
-
-// load parses the files when they changed; a project that cannot be loaded leaves the last good one in force.
-func (l *Loop) load(ctx context.Context, found *findings) {
-	src := l.src
-	l.turn.Hash = src.Hash
-	switch {
-	case src.Problem != "":
-		found.add("Invalid", plan.ID{}, src.Problem)
-		return
-	case src.Stack == "":
-		return
-	case src.Hash != "" && src.Hash == l.loaded:
-		return
-	}
-
-	p, err := l.host.Load(ctx, src)
-	if err != nil {
-		if ctx.Err() == nil {
-			found.add("Invalid", plan.ID{}, err.Error())
-		}
-
-		return
-	}
-
-	if l.host.Refer != nil {
-		l.host.Refer(l.stack, p.Files)
-	}
-
-	old := l.led.Project
-	if old != nil && old.Incus != p.Incus {
-		found.add("Invalid", plan.ID{}, "the project's name changed from "+old.Name+" to "+p.Name+
-			", which would leave what runs as "+old.Name+" behind: put \"name: "+old.Name+"\" at the top, or take the file away until "+
-			old.Name+" has stopped and give it another file name then")
-		return
-	}
-
-	l.loaded = src.Hash
-
-	if l.led.Project == nil || l.led.Project.Hash != p.Hash {
-		l.led.Generation++
-	}
-
-	l.led.Project = &p
-	l.led.Unsettled = nil
-	for _, s := range p.Services {
-		delete(l.led.Confirmed, s.Name) // its removal was, and this is its return
-	}
-
-	l.turn.Project = &p
 }
 
 // look only observes; with planned, the view shows what would be done.
@@ -185,12 +136,17 @@ func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
 	l.ended(ctx, have)
 	l.count(have, time.Now())
 	wide := plan.Widen(*l.led.Project, l.led.Good)
+	before := l.led.Images
 	in := l.prepare(ctx, wide, have)
+	l.renewed(before, in.Images)
 	want := l.roll(ctx, wide, in, plan.Render(*l.led.Project, in), have)
 	l.ports(ctx, &want, have)
 	l.turn.Desired, l.turn.Observed, l.turn.Segments = want, have, in.Segments
 
-	return plan.Diff(want, have, l.led)
+	p := plan.Diff(want, have, l.led)
+	l.chronicle(ctx, in.Images, p)
+
+	return p
 }
 
 // recover takes over what the objects themselves tell, after the ledger was lost.
@@ -227,6 +183,10 @@ func (l *Loop) seen(have plan.Observed) {
 	}
 
 	maps.DeleteFunc(l.led.Started, func(name, _ string) bool {
+		_, there := have.Instances[name]
+		return !there
+	})
+	maps.DeleteFunc(l.led.Last, func(name string, _ plan.Intent) bool {
 		_, there := have.Instances[name]
 		return !there
 	})

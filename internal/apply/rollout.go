@@ -122,7 +122,10 @@ func (l *Loop) Touched(instance string) {
 }
 
 // order is a user's word about a stack.
-type order struct{ service, by string }
+type order struct {
+	service, by string
+	generation  uint64
+}
 
 // obey carries out what users asked for.
 func (l *Loop) obey(m mail) {
@@ -134,7 +137,16 @@ func (l *Loop) obey(m mail) {
 			}
 		}
 
+		if o.service == "" && l.led.Pin != nil {
+			l.log.Info("the file is followed again", "by", o.by)
+			l.led.Pin, l.loaded = nil, ""
+		}
+
 		l.notBefore, l.failures = time.Time{}, 0
+	}
+
+	if m.rollback != nil {
+		l.goTo(*m.rollback)
 	}
 
 	for _, name := range m.touched {

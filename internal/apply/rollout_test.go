@@ -19,8 +19,8 @@ import (
 func (b *bench) good(p plan.Project) {
 	b.t.Helper()
 	b.edit(p)
+	b.pass(2 * time.Minute)
 	b.mustBe(apply.InSync)
-	b.pass(time.Minute)
 	for _, s := range p.Services {
 		if b.loop.View().Ledger.Good[s.Name].Hash != p.Hash {
 			b.t.Fatalf("%s is not known to be good", s.Name)

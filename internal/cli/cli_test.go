@@ -76,6 +76,7 @@ type backend struct {
 	Refuse  *api.Error      `json:"refuse"`
 	// Deletes is what destroy deletes.
 	Deletes api.DestroyReply `json:"destroy"`
+	Kept    []api.Generation `json:"history"`
 }
 
 func (b backend) refusal() error {
@@ -112,6 +113,34 @@ func (b backend) Destroy(_ context.Context, req api.DestroyRequest) (api.Destroy
 	}
 
 	return b.Deletes, b.refusal()
+}
+
+func (b backend) History(context.Context, string) ([]api.Generation, error) {
+	out := slices.Clone(b.Kept)
+	for i := range out {
+		out[i].Documents = nil
+	}
+	return out, b.refusal()
+}
+
+func (b backend) Generation(_ context.Context, _ string, n uint64) (api.Generation, error) {
+	i := slices.IndexFunc(b.Kept, func(g api.Generation) bool { return g.Number == n })
+	if i < 0 {
+		return api.Generation{}, &api.Error{Kind: api.NotFound, Text: "it is not kept"}
+	}
+	return b.Kept[i], b.refusal()
+}
+
+func (b backend) Rollback(_ context.Context, r api.RollbackRequest, _ string) (api.ActionReply, error) {
+	return api.ActionReply{Text: fmt.Sprintf("back to %d", r.Generation)}, b.refusal()
+}
+
+func (b backend) Retry(_ context.Context, r api.RetryRequest, _ string) (api.ActionReply, error) {
+	return api.ActionReply{Text: "again " + r.Stack + "," + r.Service}, b.refusal()
+}
+
+func (b backend) Why(_ context.Context, stack, service string) (api.ActionReply, error) {
+	return api.ActionReply{Text: stack + "," + service + "\n"}, b.refusal()
 }
 
 // serve is the script command "serve FILE": from here on an agent answers at $API what FILE says.

@@ -1,6 +1,13 @@
 package plan
 
-import "time"
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Generation is one version of a stack that was accepted, with all that is needed to look at it, compare it, and go
 // back to it.
@@ -35,4 +42,42 @@ type KeptFile struct {
 	// Content is nil in a list, and where Omitted says why it was not kept.
 	Content []byte
 	Omitted string
+}
+
+// Listing writes it down, a line for each key, sorted: two of them can be compared line by line.
+func (d Desired) Listing() string {
+	var b strings.Builder
+	table := func(object string, config map[string]string) {
+		for _, k := range slices.Sorted(maps.Keys(config)) {
+			if !strings.HasPrefix(k, "user.ic-agent.") || k == KeyImage {
+				fmt.Fprintf(&b, "%s %s: %s\n", object, k, strings.ReplaceAll(config[k], "\n", "\\n"))
+			}
+		}
+	}
+	table("project/"+d.Incus, d.Config)
+	for _, n := range d.Networks {
+		table("network/"+n.Name, n.Config)
+	}
+
+	for _, v := range d.Volumes {
+		table("volume/"+v.Name, v.Config)
+	}
+
+	for _, w := range d.Instances {
+		table("instance/"+w.Name, w.Config)
+		for _, n := range slices.Sorted(maps.Keys(w.Devices)) {
+			table("instance/"+w.Name+" device "+n, w.Devices[n])
+		}
+
+		for _, f := range w.Files {
+			sum := sha256.Sum256(f.Content)
+			fmt.Fprintf(&b, "instance/%s file %s: %o %d:%d sha256 %x\n", w.Name, f.Target, f.Mode, f.UID, f.GID, sum[:8])
+		}
+	}
+
+	for _, bl := range d.Blocked {
+		fmt.Fprintf(&b, "%s %s: %s\n", "blocked", bl.On, bl.Reason)
+	}
+
+	return b.String()
 }

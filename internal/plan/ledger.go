@@ -35,6 +35,10 @@ type Ledger struct {
 	Rollouts map[string]Rollout
 	// Host names the run of the host (boot id) that the Rollouts were watched in.
 	Host string
+	// Pin says that somebody went back to an earlier generation; nil while the file is followed.
+	Pin *Pin
+	// Last holds, by instance, the last step that was done to it.
+	Last map[string]Intent
 	// Intent is the step begun and not known to have ended, by object ("instance/web-1").
 	Intents map[string]Intent
 	// Conditions say what is wrong, sorted by Type and Object; empty when all is well.
@@ -87,6 +91,15 @@ type Kept struct {
 	// change.
 	Since time.Time
 	For   time.Duration
+}
+
+// Pin is an earlier generation that is wanted instead of what the file says.
+type Pin struct {
+	Generation uint64
+	// File is the hash of the file's project then: another one ends the pin.
+	File string
+	By   string
+	At   time.Time
 }
 
 // Stop is a stop that somebody asked for.

@@ -130,6 +130,9 @@ func (s Step) String() string {
 	return b.String()
 }
 
+// Brief returns "stop instance/web-1: environment.MODE".
+func (s Step) Brief() string { return verb(s.Op) + " " + s.On.String() + ": " + s.Cause }
+
 // verb says what an op does to its object.
 func verb(op Op) string {
 	switch op := op.(type) {

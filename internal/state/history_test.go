@@ -35,7 +35,7 @@ func TestGenerationsComeBack(t *testing.T) {
 	mustDo(t, db.Amend("blog", 2, func(g *plan.Generation) { g.Outcome = "did well" }))
 	mustDo(t, db.Close())
 	db = mustOpen(t, path)
-	defer db.Close() //nolint:errcheck // only read
+	defer db.Close()
 	want := generationOf(2)
 	want.Outcome = "did well"
 	got, err := db.Generation("blog", 2)
@@ -61,7 +61,7 @@ func TestGenerationsComeBack(t *testing.T) {
 // TestHistoryIsBounded in number and in bytes; what runs and what ran before stay.
 func TestHistoryIsBounded(t *testing.T) {
 	db := mustOpen(t, filepath.Join(t.TempDir(), "state.db"))
-	defer db.Close() //nolint:errcheck // a test's own
+	defer db.Close()
 	for n := range uint64(60) {
 		mustDo(t, db.Record("blog", generationOf(n+1), 1))
 	}
@@ -109,7 +109,7 @@ func TestDamagedGenerationIsDroppedAlone(t *testing.T) {
 
 	mustDo(t, os.WriteFile(path, raw, 0o600))
 	db = mustOpen(t, path)
-	defer db.Close() //nolint:errcheck // only read
+	defer db.Close()
 	list, err := db.Generations("blog")
 	led, lerr := db.Load("blog")
 	if err != nil || lerr != nil || len(list) != 2 || led.Generation != 3 {
@@ -120,7 +120,7 @@ func TestDamagedGenerationIsDroppedAlone(t *testing.T) {
 // TestForgottenStackHasNoHistory.
 func TestForgottenStackHasNoHistory(t *testing.T) {
 	db := mustOpen(t, filepath.Join(t.TempDir(), "state.db"))
-	defer db.Close() //nolint:errcheck // a test's own
+	defer db.Close()
 	mustDo(t, db.Save(plan.Ledger{Stack: "blog", Generation: 3}))
 	mustDo(t, db.Record("blog", generationOf(1)))
 	mustDo(t, db.Forget("blog"))

@@ -30,6 +30,8 @@ func fields(l *plan.Ledger) map[string]any {
 		"good":       &l.Good,
 		"rollouts":   &l.Rollouts,
 		"host":       &l.Host,
+		"pin":        &l.Pin,
+		"last":       &l.Last,
 		"conditions": &l.Conditions,
 		"removed":    &l.RemovedAt,
 		"parked":     &l.Parked,

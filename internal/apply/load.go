@@ -1,0 +1,81 @@
+package apply
+
+import (
+	"context"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// load parses the files when they changed; a project that cannot be loaded leaves the last good one in force.
+func (l *Loop) load(ctx context.Context, found *findings) {
+	src := l.src
+	l.turn.Hash = src.Hash
+	switch {
+	case src.Problem != "":
+		found.add("Invalid", plan.ID{}, src.Problem)
+		return
+	case src.Stack == "":
+		return
+	case src.Hash != "" && src.Hash == l.loaded:
+		return
+	}
+
+	p, err := l.host.Load(ctx, src)
+	if err != nil {
+		if ctx.Err() == nil {
+			found.add("Invalid", plan.ID{}, err.Error())
+		}
+
+		return
+	}
+
+	if l.host.Refer != nil {
+		l.host.Refer(l.stack, p.Files)
+	}
+
+	old := l.led.Project
+	if old != nil && old.Incus != p.Incus {
+		found.add("Invalid", plan.ID{}, "the project's name changed from "+old.Name+" to "+p.Name+
+			", which would leave what runs as "+old.Name+" behind: put \"name: "+old.Name+"\" at the top, or take the file away until "+
+			old.Name+" has stopped and give it another file name then")
+		return
+	}
+
+	l.loaded = src.Hash
+
+	if l.led.Pin != nil && l.led.Pin.File == p.Hash {
+		return // It was read to know what it refers to; what is wanted is what somebody went back to.
+	}
+
+	l.led.Pin = nil
+	for _, s := range p.Services {
+		delete(l.led.Confirmed, s.Name) // its removal was, and this is its return
+	}
+
+	if l.led.Project != nil && l.led.Project.Hash == p.Hash {
+		l.led.Project, l.turn.Project = &p, &p
+		l.led.Unsettled = nil
+
+		return
+	}
+
+	l.accept(p, l.author(p), l.why())
+}
+
+// why is the cause of a generation that a file brought.
+func (l *Loop) why() string {
+	if l.led.Project == nil {
+		return "new stack"
+	}
+
+	return "the file changed"
+}
+
+// author is who wrote the project's main file.
+func (l *Loop) author(p plan.Project) string {
+	if l.host.Author == nil {
+		return ""
+	}
+
+	return l.host.Author(p.Source)
+}
