@@ -74,6 +74,7 @@ type Agent struct {
 	db     *state.DB
 	incus  *incus.Client
 	images *supplied
+	builds *builds
 	dns    *dns.Server
 	watch  *watch.Watcher
 	stacks *stacks
@@ -114,6 +115,7 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 	a.images = &supplied{log: a.log, changed: a.changed}
 	a.incus = incus.New(incus.Options{Socket: conf.Settings.Incus.Socket, Dial: conf.Dial, Log: a.log, Progress: a.images.progress})
 	a.images.Client, a.images.images = a.incus, a.resolver()
+	a.builds = newBuilds(a.images.images, conf.Settings.buildAuth(), a.log)
 	names, err := conf.Settings.DNS.read()
 	if err != nil {
 		return nil, err
@@ -132,7 +134,7 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 	}
 
 	a.stacks = newStacks(host, a.log, a.forget)
-	host.Claim = a.stacks.claim
+	host.Claim, host.Builds = a.stacks.claim, a.builds
 	known, ledgers, err := a.seed(host)
 	if err != nil {
 		return nil, err
@@ -290,7 +292,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer answered()
 
 	group, ctx := errgroup.WithContext(ctx)
-	a.stacks.ctx = ctx
+	a.stacks.ctx, a.builds.ctx = ctx, ctx
 	ready := make(chan struct{})
 	server := api.NewServer(a, a.log)
 	metrics := prometheus.NewRegistry()
@@ -325,6 +327,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	err = group.Wait()
 	a.local.Close()
 	a.stacks.wg.Wait()
+	a.builds.wg.Wait()
 	_ = os.Remove(a.conf.APISocket)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err

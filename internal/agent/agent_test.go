@@ -32,8 +32,8 @@ type house struct {
 	said []string
 }
 
-// build makes a house; its Incus is down until up.
-func build(t *testing.T) *house {
+// newHouse makes a house; its Incus is down until up.
+func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, dir: t.TempDir()}
 	h.conf = Config{
@@ -154,7 +154,7 @@ func stackIn(s api.Status, stack string) api.Stack {
 const hello = "services:\n  web:\n    image: nginx:alpine\n"
 
 func TestFileRunsItsStack(t *testing.T) {
-	h := build(t)
+	h := newHouse(t)
 	h.begin()
 	defer func() { h.stop() }()
 
@@ -171,7 +171,7 @@ func TestFileRunsItsStack(t *testing.T) {
 
 // TestReadyWithoutIncus: READY does not wait for Incus; the stack runs when it comes.
 func TestReadyWithoutIncus(t *testing.T) {
-	h := build(t)
+	h := newHouse(t)
 	h.server.Down()
 	h.drop("blog.yaml", hello)
 	h.begin()
@@ -188,7 +188,7 @@ func TestReadyWithoutIncus(t *testing.T) {
 }
 
 func TestRefusedFileSaysWhyAndKeepsWhatRuns(t *testing.T) {
-	h := build(t)
+	h := newHouse(t)
 	h.begin()
 	defer func() { h.stop() }()
 
@@ -225,7 +225,7 @@ func TestRefusedFileSaysWhyAndKeepsWhatRuns(t *testing.T) {
 }
 
 func TestTwoFilesWithOneProject(t *testing.T) {
-	h := build(t)
+	h := newHouse(t)
 	h.begin()
 	defer func() { h.stop() }()
 
@@ -241,7 +241,7 @@ func TestTwoFilesWithOneProject(t *testing.T) {
 
 // TestManyStacksAtOnce: all of them run, each with a subnet and addresses of its own.
 func TestManyStacksAtOnce(t *testing.T) {
-	h := build(t)
+	h := newHouse(t)
 	for i := range 20 {
 		h.drop(fmt.Sprintf("s%02d.yaml", i), hello)
 	}

@@ -135,6 +135,13 @@ func (s Settings) authFiles() []string {
 	return append(files, "/etc/ic-agent/auth.json")
 }
 
+// buildAuth is the file with logins that builders read; they do not see the agent's credentials.
+func (s Settings) buildAuth() string {
+	files := s.authFiles()
+
+	return files[len(files)-1]
+}
+
 func (s Settings) keepUnused() (time.Duration, error) {
 	if s.Registry.KeepUnused == "" {
 		return defaultKeepUnused, nil

@@ -185,7 +185,7 @@ func ask(t *testing.T, to netip.AddrPort, name string) *asker {
 func TestB7RestartLosesNoQuestion(t *testing.T) {
 	kept := &systemd{kept: map[string]*os.File{}}
 	kept.listen(t)
-	h := build(t)
+	h := newHouse(t)
 	h.conf.Settings.DNS.Host = new(bool)
 	h.conf.DNSAddrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 53, 9, 1})}
 	h.conf.DNSPort = freePort(t, h.conf.DNSAddrs[0])

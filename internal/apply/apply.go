@@ -46,6 +46,28 @@ type Subnets interface {
 // Images asks registries.
 type Images interface {
 	Resolve(ctx context.Context, ref plan.ImageRef, names bool) (plan.Image, error)
+	// Digest asks for no more than the digest, as cheaply as can be.
+	Digest(ctx context.Context, ref plan.ImageRef) (string, error)
+}
+
+// Builds makes images of sources.
+type Builds interface {
+	// Image returns the image of what the sources are now. It does not wait for a build: the error is ErrBuilding
+	// while one runs, or says why the last one failed.
+	Image(ctx context.Context, s Sources) (plan.Image, error)
+}
+
+// Sources is what an image is made of, for whom.
+type Sources struct {
+	Stack, Project string
+	Ref            plan.ImageRef
+	// Names asks for the image's users and groups.
+	Names bool
+	// Old is the image in force; Here says that Incus has it.
+	Old  plan.Image
+	Here bool
+	// Ready is called when a build has ended.
+	Ready func()
 }
 
 // Loader turns a stack's files into its project. Its error tells the user what, where and what to do.
@@ -72,7 +94,9 @@ type Host struct {
 	Ledger  Ledger
 	Subnets Subnets
 	Images  Images
-	Load    Loader
+	// Builds makes the images of services with a build section; nil refuses them.
+	Builds Builds
+	Load   Loader
 	// Refer is told all files a loaded project was read from; nil is allowed.
 	Refer func(stack string, files []string)
 	// Publish is called after every change of a loop's view; nil is allowed.

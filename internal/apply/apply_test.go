@@ -48,6 +48,11 @@ type registry struct {
 	revision string
 }
 
+func (r *registry) Digest(ctx context.Context, ref plan.ImageRef) (string, error) {
+	img, err := r.Resolve(ctx, ref, false)
+	return img.Digest, err
+}
+
 func (r *registry) Resolve(_ context.Context, ref plan.ImageRef, _ bool) (plan.Image, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -42,6 +42,11 @@ type Loop struct {
 	fresh     *plan.Generation // the generation in force, until all that is kept of it is known
 	outcome   string           // what was last noted of it
 	turn      View
+
+	// checkAt is when images or sources are to be looked at; zero for never. refresh is somebody's word to ask about
+	// newer images.
+	checkAt time.Time
+	refresh *refresh
 }
 
 // mail is what was posted since the last pass.
@@ -197,8 +202,7 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 		do(ctx)
 	}
 
-	l.due = time.Time{}
-
+	l.due, l.checkAt = time.Time{}, time.Time{}
 	again := l.pass(ctx, now)
 	if ctx.Err() == nil {
 		l.amend()
@@ -208,6 +212,10 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 	next := l.delay(again)
 	if !l.due.IsZero() {
 		next = min(next, max(time.Until(l.due), 10*time.Millisecond))
+	}
+
+	if !l.checkAt.IsZero() {
+		next = min(next, max(time.Until(l.checkAt), 10*time.Millisecond))
 	}
 
 	l.turn.Next = time.Now().Add(next)
@@ -307,6 +315,7 @@ func (l *Loop) publish() {
 	v.Ledger.Expired = nil
 	v.Ledger.Exits = maps.Clone(l.led.Exits)
 	v.Ledger.Rollouts, v.Ledger.Last = maps.Clone(l.led.Rollouts), maps.Clone(l.led.Last)
+	v.Ledger.Updates = maps.Clone(l.led.Updates)
 	l.view.Store(&v)
 	if l.host.Publish != nil {
 		l.host.Publish()

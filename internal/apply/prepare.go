@@ -6,19 +6,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
-
-// environment caches what a loop learned from outside Incus for the project in force.
-type environment struct {
-	// generation is the one the failures below are about; a new one asks again.
-	generation uint64
-	refreshed  map[string]bool
-}
 
 // prepare finds the images and addresses a project needs; what it cannot find is in the input as a reason.
 func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) plan.Input {
@@ -26,7 +16,7 @@ func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) 
 		Owner: l.host.Owner, Pool: have.Server.Pool, Domain: l.host.Domain,
 		Segments: map[string]plan.Segment{}, Addresses: map[string]map[string]netip.Addr{},
 	}
-	in.Images, in.Missing = l.images(ctx, p)
+	in.Images, in.Missing, in.Blocked = l.images(ctx, p, have)
 	for _, n := range p.Networks {
 		if n.External && have.Networks[n.Incus].Config[plan.KeyOwner] != l.host.Owner {
 			continue // Somebody else hands out the addresses there.
@@ -217,85 +207,4 @@ func (l *Loop) blockNetwork(p plan.Project, n plan.Network, err error) []plan.Bl
 	}
 
 	return out
-}
-
-// images resolves the references the ledger does not know yet. A reference stays what it was first found to be
-// until the file changes it, or asks for "pull_policy: always" in a new generation.
-func (l *Loop) images(ctx context.Context, p plan.Project) (map[string]plan.Image, map[string]plan.Blocked) {
-	if l.env.generation != l.led.Generation {
-		l.env = environment{generation: l.led.Generation, refreshed: map[string]bool{}}
-	}
-
-	known := map[string]plan.Image{}
-	missing := map[string]plan.Blocked{}
-	var mu sync.Mutex
-
-	ctx, cancel := context.WithTimeout(ctx, resolveTime)
-	defer cancel()
-
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(4)
-	asked := l.asked(p)
-	maps.DeleteFunc(asked, func(key string, a ask) bool {
-		old, ok := l.led.Images[key]
-		settled := ok && !l.stale(a, old)
-		if settled {
-			known[key] = old
-		}
-
-		return settled
-	})
-
-	for key, ask := range asked {
-		old, ok := l.led.Images[key]
-		group.Go(func() error {
-			img, err := l.host.Images.Resolve(gctx, ask.ref, ask.names)
-			mu.Lock()
-			defer mu.Unlock()
-
-			switch {
-			case err == nil:
-				known[key] = img
-				l.env.refreshed[key] = true
-			case ok && !(ask.names && old.Users == nil):
-				known[key] = old
-			default:
-				temporary := l.host.Temporary == nil || l.host.Temporary(err)
-				missing[key] = plan.Blocked{Reason: err.Error(), Temporary: temporary}
-			}
-
-			return nil
-		})
-	}
-
-	_ = group.Wait() // the functions return no errors
-	l.led.Images = known
-
-	return known, missing
-}
-
-type ask struct {
-	ref   plan.ImageRef
-	names bool
-}
-
-func (l *Loop) asked(p plan.Project) map[string]ask {
-	out := map[string]ask{}
-	for _, s := range p.Services {
-		a := out[s.Image.Ref]
-		a.ref = s.Image
-		a.names = a.names || plan.NeedsNames(s.Process.User)
-		out[s.Image.Ref] = a
-	}
-
-	return out
-}
-
-// stale reports whether a registry has to be asked although the image is known.
-func (l *Loop) stale(a ask, old plan.Image) bool {
-	if a.names && old.Users == nil {
-		return true
-	}
-
-	return a.ref.Pull == "always" && !l.env.refreshed[a.ref.Ref]
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/incus-compose/ic-agent/internal/build"
 	"github.com/incus-compose/ic-agent/internal/compose"
 	"github.com/incus-compose/ic-agent/internal/hostdir"
 	"github.com/incus-compose/ic-agent/internal/state"
@@ -91,6 +92,23 @@ func parse() *cobra.Command {
 
 // checkCPU is the CPU time that checking a ledger may take, which is a thousand times what it does.
 const checkCPU = 5 * time.Second
+
+// buildImage is the process that builds an image for the agent, outside of its sandbox.
+func buildImage() *cobra.Command {
+	var h build.Helper
+	cmd := &cobra.Command{
+		Use:    "build",
+		Short:  "Build an image for the agent (ic-agent-build@.service)",
+		Hidden: true,
+		Args:   atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return h.Serve(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&h.Cache, "cache", build.Cache, "`DIR` of the builder's store and of what it made")
+	cmd.Flags().StringVar(&h.Runtime, "runtime", os.TempDir(), "`DIR` for the time of a build")
+	return cmd
+}
 
 // dbcheck is the child that reads a ledger which may be damaged.
 func dbcheck() *cobra.Command {

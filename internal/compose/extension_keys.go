@@ -129,9 +129,9 @@ var serviceExt = []extRule{
 }
 
 var updateExt = []extRule{
-	{name: "check", kind: extCalendar, example: "daily", later: true, says: "When the registry is asked, a calendar expression of systemd.time(7); never by default."},
-	{name: "mode", kind: extWord, words: []string{"notify", "apply"}, example: "apply", later: true, says: "`notify`, the default, only says it; `apply` updates the service."},
-	{name: "min-age", kind: extDuration, example: "3d", later: true, says: "How old an image has to be before it is taken; any age by default."},
+	{name: "check", kind: extCalendar, example: "daily", says: "When the registry is asked about newer images, a calendar expression of systemd.time(7); never by default."},
+	{name: "mode", kind: extWord, words: []string{"notify", "apply"}, example: "apply", says: "`notify`, the default, only says it; `apply` updates the service."},
+	{name: "min-age", kind: extDuration, example: "3d", says: "For how long a newer image has to be seen before `apply` takes it; it is taken at once by default."},
 }
 
 var (

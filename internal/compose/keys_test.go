@@ -161,7 +161,6 @@ const sample = `
     annotations: {a: b}
     attach: false
     blkio_config: {weight: 300}
-    build: .
     cap_add: [ALL]
     cap_drop: [NET_RAW]
     cgroup: host

@@ -16,7 +16,8 @@ func (s *service) image() {
 	switch {
 	case s.in.Image != "":
 	case s.in.Build != nil:
-		s.refuse("build", "images are not built yet", "build and push the image yourself, and name it with image:")
+		s.out.Image.Ref = s.t.project.Name + "-" + s.in.Name
+		s.out.Image.At = s.place("build")
 	case s.in.Provider != nil:
 		s.refuse("provider", "there are no providers here", "run it as a service with an image")
 	default:
@@ -27,19 +28,31 @@ func (s *service) image() {
 func (s *service) platform() { s.out.Image.Platform = s.in.Platform }
 
 func (s *service) pullPolicy() {
-	policy, _, err := s.in.GetPullPolicy()
+	policy, every, err := s.in.GetPullPolicy()
+	const hint = "write missing, always, never, build, daily, weekly or every_12h"
 	if err != nil {
-		s.refuse("pull_policy", fmt.Sprintf("%q is not a pull policy", s.in.PullPolicy), "write missing, always or never")
+		s.refuse("pull_policy", fmt.Sprintf("%q is not a pull policy", s.in.PullPolicy), hint)
 		return
 	}
 
 	switch policy {
 	case "missing", "if_not_present":
-		s.out.Image.Pull = ""
+		// Said in so many words, it has the registry asked before anything is built.
+		if s.in.Build != nil && s.in.PullPolicy != "" {
+			s.out.Image.Pull = "missing"
+		}
 	case "always", "never":
 		s.out.Image.Pull = policy
+	case "build":
+		s.out.Image.Pull = policy
+		if s.in.Build == nil {
+			s.refuse("pull_policy", "build needs a build section", `add "build: ."`)
+		}
 	default:
-		s.warn("pull_policy", fmt.Sprintf("%q is not supported yet: the image is pulled once, as with missing", s.in.PullPolicy))
+		s.out.Image.Every = every
+		if every <= 0 {
+			s.refuse("pull_policy", fmt.Sprintf("%q says no time", s.in.PullPolicy), hint)
+		}
 	}
 }
 

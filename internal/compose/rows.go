@@ -14,6 +14,7 @@ var serviceRows = []row{
 	{"image", (*service).image, nil},
 	{"platform", (*service).platform, nil},
 	{"pull_policy", (*service).pullPolicy, nil},
+	{"build", (*service).build, buildKeys},
 	{"container_name", (*service).containerName, nil},
 	{"scale", (*service).replicas, nil},
 	{"deploy", (*service).rollouts, []string{"replicas", "update_config", "rollback_config", "resources.limits.cpus", "resources.limits.memory", "resources.limits.pids"}},

@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// Built is the Server of images that were built here; their Alias is the directory of the OCI layout.
+// Built is the Server of images that were built here; their Alias is the directory they are in.
 const Built = "build:"
 
 // ErrGone: the directory of a built image is no longer there.
@@ -53,7 +50,7 @@ func (s Supply) Close() {
 // built here, and those that need a mark (plan.Image.Marked).
 func (r *Resolver) Supply(ctx context.Context, op plan.PullImage) (Supply, error) {
 	if op.Server == Built {
-		img, err := openLayout(op.Alias)
+		img, err := openDirectory(op.Alias)
 		if err != nil {
 			return Supply{}, fmt.Errorf("image %s: %w", op.Ref, err)
 		}
@@ -98,42 +95,18 @@ func (r *Resolver) offer(ctx context.Context, img v1.Image, op plan.PullImage) (
 	return Supply{Server: RelayServer, Alias: alias, Relayed: true, sent: sent, end: end}, nil
 }
 
-// openLayout opens the one image of an OCI layout.
-func openLayout(dir string) (v1.Image, error) {
-	index, err := layout.ImageIndexFromPath(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", ErrGone, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: open the built image: %w", ErrFormat, err)
-	}
-	list, err := index.IndexManifest()
-	if err != nil || len(list.Manifests) != 1 {
-		return nil, fmt.Errorf("%w: the built image in %s is not one image", ErrFormat, dir)
-	}
-	img, err := index.Image(list.Manifests[0].Digest)
-	if err != nil {
-		return nil, fmt.Errorf("%w: open the built image: %w", ErrFormat, err)
-	}
-	return img, nil
-}
-
-// Layout describes the image that was built into an OCI layout, as Resolve does those of registries. The
+// Directory describes the image that was built into a directory, as Resolve does those of registries. The
 // errors are ErrGone and those of Resolve.
-func (r *Resolver) Layout(dir, ref string, names bool) (plan.Image, error) {
-	img, err := r.layout(dir, ref, names)
+func (r *Resolver) Directory(dir, ref string, names bool) (plan.Image, error) {
+	img, err := r.directory(dir, ref, names)
 	if err != nil {
 		return plan.Image{}, fmt.Errorf("image %s: %w", ref, err)
 	}
 	return img, nil
 }
 
-func (r *Resolver) layout(dir, ref string, names bool) (plan.Image, error) {
-	_, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return plan.Image{}, ErrGone
-	}
-	from, err := openLayout(dir)
+func (r *Resolver) directory(dir, ref string, names bool) (plan.Image, error) {
+	from, err := openDirectory(dir)
 	if err != nil {
 		return plan.Image{}, err
 	}

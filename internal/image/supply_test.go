@@ -13,8 +13,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/incus-compose/ic-agent/internal/image/imagetest"
@@ -179,17 +177,10 @@ func TestBuiltImagesComeThroughTheRelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := layout.Write(dir, empty.Index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = path.AppendImage(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := r.Layout(dir, "blog-app", false)
+	writeDirectory(t, dir, from)
+	img, err := r.Directory(dir, "blog-app", false)
 	if err != nil || img.UID != 7 || img.Fingerprint != made.Fingerprint || img.Ref != "blog-app" || img.Server != Built {
-		t.Fatalf("layout = %+v, %v", img, err)
+		t.Fatalf("image = %+v, %v", img, err)
 	}
 	s, err := r.Supply(t.Context(), pullOf(img))
 	if err != nil {
@@ -200,9 +191,50 @@ func TestBuiltImagesComeThroughTheRelay(t *testing.T) {
 	if fp != made.Fingerprint {
 		t.Errorf("the relay gave %s, want %s", fp, made.Fingerprint)
 	}
-	_, err = r.Layout(dir+"x", "blog-app", false)
+	_, err = r.Directory(dir+"x", "blog-app", false)
 	if err == nil || !strings.Contains(err.Error(), "gone") {
 		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
+// writeDirectory writes an image as buildah's "dir:" does.
+func writeDirectory(t *testing.T, dir string, img v1.Image) {
+	t.Helper()
+	files := map[string][]byte{}
+	raw, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["manifest.json"] = raw
+	config, err := img.RawConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files[hashOf(config).Hex] = config
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		body, err := l.Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob, err := io.ReadAll(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[hashOf(blob).Hex] = blob
+	}
+	err = os.Mkdir(dir, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		err = os.WriteFile(filepath.Join(dir, name), content, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

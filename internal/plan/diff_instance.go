@@ -110,7 +110,7 @@ func (d *differ) pull(w DesiredInstance) {
 
 	d.step(id, PullImage{
 		Server: w.Image.Server, Alias: w.Image.Alias, Ref: w.Image.Ref, Want: w.Image.Fingerprint,
-		Owner: d.want.Owner, Config: w.Image.Config, Origin: pinned(w.Image), Marked: w.Image.Marked, Size: w.Image.Size,
+		Owner: d.want.Owner, Config: w.Image.Config, Origin: Pinned(w.Image), Marked: w.Image.Marked, Size: w.Image.Size,
 	}, "not on this host", d.projectID())
 }
 

@@ -18,6 +18,8 @@ type Image struct {
 	// Config is the digest of its config, by which images with one Fingerprint are told apart; empty when it
 	// is not known.
 	Config string
+	// BuildKey is the key of the build it was made by; empty for images of registries.
+	BuildKey string
 	// Size is the sum of its layers as they are transferred, in bytes; 0 when not known.
 	Size int64
 	// Server and Alias are what Incus is told to pull: "https://docker.io" and

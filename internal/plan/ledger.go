@@ -17,6 +17,8 @@ type Ledger struct {
 	// Images holds what registries said, by the reference as written: first-seen digests, so that a
 	// converged service never needs its registry again.
 	Images map[string]Image
+	// Updates is what is known of newer images, by the reference as written.
+	Updates map[string]Update
 	// Addresses are the addresses handed out, by Incus network and instance.
 	Addresses map[string]map[string]netip.Addr
 	// Ports are the host ports chosen by the agent, by PortKey.

@@ -165,8 +165,14 @@ func DeviceOrigin(device string) string { return "device " + device }
 type ImageRef struct {
 	// Ref is the reference as written.
 	Ref string
-	// Pull is "missing" (also when empty), "always" or "never" (compose-spec "pull_policy").
+	// Pull is "missing" (also when empty), "always", "never" or "build" (compose-spec "pull_policy").
 	Pull string
+	// Every is how often the registry is asked for a newer image, which is then taken; 0 means never
+	// (pull_policy daily, weekly, every_<duration>).
+	Every time.Duration
+	// Build makes the image, under the name Ref, where Pull does not say to fetch it; nil means that it comes
+	// from a registry.
+	Build *Build
 	// Platform is "os/arch[/variant]"; empty means the host's.
 	Platform string
 	// At is the line of the image key.

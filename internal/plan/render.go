@@ -81,7 +81,7 @@ func (r *renderer) service(d *Desired, s Service, index int) {
 			b.Temporary = true
 		}
 
-		d.Blocked = append(d.Blocked, Blocked{On: id, Reason: b.Reason, At: s.Image.At, Temporary: b.Temporary, Service: s.Name})
+		d.Blocked = append(d.Blocked, Blocked{On: id, Reason: b.Reason, At: s.Image.At, Waits: b.Waits, Temporary: b.Temporary, Service: s.Name})
 		return
 	}
 

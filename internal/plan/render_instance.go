@@ -96,7 +96,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		KeyStack:                     r.p.Stack,
 		KeyService:                   s.Name,
 		KeyIndex:                     strconv.Itoa(index),
-		KeyImage:                     pinned(d.Image),
+		KeyImage:                     Pinned(d.Image),
 	}
 
 	for k, v := range l.env {
@@ -124,8 +124,8 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 	return c, nil
 }
 
-// pinned is "ref@digest", once.
-func pinned(img Image) string {
+// Pinned is "ref@digest", once.
+func Pinned(img Image) string {
 	ref, _, _ := strings.Cut(img.Ref, "@")
 
 	return ref + "@" + img.Digest
