@@ -36,6 +36,7 @@ var ownImports = map[string]struct {
 	"internal/image":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/incus":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/state":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
+	"internal/files":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/watch":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/dns":             {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/health":          {[]string{"internal/plan"}, "the machine is a core, and its runner sees Incus through its own interface"},
@@ -55,7 +56,7 @@ var ownImports = map[string]struct {
 	"internal/hostdir": {nil, "it makes directories, and knows no nouns"},
 	"internal/publish": {nil, "it carries bytes, and knows no nouns"},
 	"internal/agent": {[]string{
-		"internal/plan", "internal/api", "internal/apply", "internal/build", "internal/compose", "internal/dns", "internal/health",
+		"internal/plan", "internal/api", "internal/apply", "internal/build", "internal/compose", "internal/dns", "internal/files", "internal/health",
 		"internal/hostdir", "internal/image", "internal/image/imagetest", "internal/incus", "internal/incus/incustest", "internal/publish",
 		"internal/state", "internal/watch",
 	}, "the composition root wires everything but the command line"},

@@ -10,11 +10,12 @@ import (
 
 	"github.com/incus-compose/ic-agent/internal/agent"
 	"github.com/incus-compose/ic-agent/internal/cli"
+	"github.com/incus-compose/ic-agent/internal/compose"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	code := cli.Main(ctx, run)
+	code := cli.Main(ctx, run, place)
 	stop()
 	os.Exit(code)
 }
@@ -42,6 +43,16 @@ func run(ctx context.Context, opts cli.RunOptions) error {
 	}
 
 	return a.Run(ctx)
+}
+
+// place is "ic-agent place".
+func place(ctx context.Context, opts cli.RunOptions) error {
+	conf, err := config(opts)
+	if err != nil {
+		return err
+	}
+
+	return agent.Place(ctx, conf)
 }
 
 // config turns settings and flags into what an agent is made from; a flag wins.
@@ -75,6 +86,7 @@ func config(opts cli.RunOptions) (agent.Config, error) {
 
 	return agent.Config{
 		Settings: settings, StateDir: opts.State, APISocket: opts.API, Executable: exe, Version: cli.Version,
+		Files: opts.Files, Vaults: compose.Vaults(os.Getenv("CREDENTIALS_DIRECTORY")),
 		Watchdog: agent.WatchdogTime(), Inherited: agent.Inherited(), Log: log,
 	}, nil
 }

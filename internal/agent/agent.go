@@ -27,8 +27,9 @@ import (
 
 	"github.com/incus-compose/ic-agent/internal/api"
 	"github.com/incus-compose/ic-agent/internal/apply"
-	"github.com/incus-compose/ic-agent/internal/compose"
 	"github.com/incus-compose/ic-agent/internal/dns"
+	"github.com/incus-compose/ic-agent/internal/files"
+	"github.com/incus-compose/ic-agent/internal/hostdir"
 	"github.com/incus-compose/ic-agent/internal/image"
 	"github.com/incus-compose/ic-agent/internal/incus"
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -45,6 +46,13 @@ type Config struct {
 	StateDir string
 	// APISocket is the path of the API socket.
 	APISocket string
+	// Files is the directory of the configs and secrets of instances, on a tmpfs; it must exist, and only the agent
+	// may enter it. Empty means that no instance can have any.
+	Files string
+	// Chown gives a file away; nil means chown(2), which takes CAP_CHOWN.
+	Chown func(path string, uid, gid int) error
+	// Vaults are the directories of external secrets and configs.
+	Vaults []string
 	// Executable is this program, run again as "parse" and "dbcheck"; empty does both in this process.
 	Executable string
 	// Version is shown to users.
@@ -80,6 +88,7 @@ type Agent struct {
 	stacks *stacks
 	ports  *ports
 	local  publish.Forwarder
+	seal   []byte                   // the host's key for hashes of secrets
 	zone   atomic.Pointer[dns.Zone] // what the DNS server answers from; nil before the first
 	zoning *zoning
 	begun  atomic.Bool // the directories were read, and every stack has its loop
@@ -108,6 +117,11 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 	}
 
 	err := a.openLedger(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	a.seal, err = sealKey(conf.StateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +192,8 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 	a.ports = newPorts(a.probePort)
 
 	return &apply.Host{
-		Server: a.images, Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim, FreePort: a.ports.free,
+		Server: files.Host{Server: a.images, Store: files.Store{Dir: a.conf.Files, Chown: a.conf.Chown}, Make: hostdir.Maker{}.Make}, FilesDir: a.conf.Files, Look: look,
+		Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim, FreePort: a.ports.free,
 		Images: a.images.images,
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
 		Refused: refused, Boot: bootID(), History: a.db, ReadFile: readFile, Author: author,
@@ -194,25 +209,6 @@ func (a *Agent) resolver() *image.Resolver {
 		Transport: a.conf.Registry, AuthFiles: s.authFiles(), Mirrors: s.Registry.Mirrors, Insecure: s.Registry.Insecure,
 		CertDirs: []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}, Log: a.log,
 	})
-}
-
-// loader runs the parse child, or parses here where there is none.
-func (a *Agent) loader() apply.Loader {
-	load := compose.Load
-	if a.conf.Executable != "" {
-		load = compose.Child{Argv: []string{a.conf.Executable, "parse"}}.Load
-	}
-
-	return func(ctx context.Context, src apply.Source) (plan.Project, error) {
-		p, err := load(ctx, compose.Input{Stack: src.Stack, Dir: src.Dir, Files: src.Files, Env: src.Env})
-		refused, ok := errors.AsType[*compose.Error](err)
-		if ok {
-			// A file that was looked for in vain mends the stack when it appears.
-			a.watch.Refer(src.Stack, refused.Files)
-		}
-
-		return p, err
-	}
 }
 
 // temporary tells outages from mistakes: what a registry or a file says stays so until somebody changes it.

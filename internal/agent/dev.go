@@ -54,6 +54,16 @@ func Dev(ctx context.Context, conf Config) (Config, func(), error) {
 		}
 	}
 
+	if conf.Files == "" {
+		conf.Files = filepath.Join(dir, "files")
+	}
+
+	err = os.MkdirAll(conf.Files, 0o700)
+	if err != nil {
+		return conf, nil, fmt.Errorf("make a directory: %w", err)
+	}
+
+	conf.Chown = func(string, int, int) error { return nil } // nobody looks
 	if conf.DNSPort == 0 {
 		conf.DNSPort = devPort
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // ownerID is the id this host's agent marks its objects with: derived from the machine id, so that it survives
@@ -105,6 +107,27 @@ func routes() []netip.Prefix {
 	}
 
 	return out
+}
+
+// look tells what the host has at a path, where the agent's sandbox and rights show it.
+func look(path string) plan.HostPath {
+	for _, private := range []string{"/tmp", "/var/tmp", "/dev", "/proc", "/sys"} {
+		if path == private || strings.HasPrefix(path, private+"/") {
+			return ""
+		}
+	}
+
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return plan.HostMissing
+	case err != nil:
+		return ""
+	case info.IsDir():
+		return plan.HostDir
+	}
+
+	return plan.HostFile
 }
 
 // exit asks Incus how a stopped instance ended.

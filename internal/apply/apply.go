@@ -132,6 +132,10 @@ type Host struct {
 	// Claim reports whether the stack may have the Incus project, and else which stack has it; nil means yes.
 	Claim func(stack, project string) (holder string, ok bool)
 
+	// Look tells what the host has at a path; nil means that it is not known.
+	Look func(path string) plan.HostPath
+	// FilesDir is where Server places the files of instances (plan.PlaceFiles); empty means nowhere.
+	FilesDir string
 	// Owner is the agent's id, Self the user name Incus knows the agent by.
 	Owner, Self string
 	// Pool is where subnets of networks that name none come from.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/apply"
+	"github.com/incus-compose/ic-agent/internal/files"
 	"github.com/incus-compose/ic-agent/internal/image"
 	"github.com/incus-compose/ic-agent/internal/incus"
 	"github.com/incus-compose/ic-agent/internal/incus/incustest"
@@ -30,6 +31,7 @@ type bench struct {
 	images *registry
 	path   string
 	boot   string
+	placed string
 	files  sync.Map // stack → func() (plan.Project, error)
 
 	db   *state.DB
@@ -95,7 +97,7 @@ func inBubble(t *testing.T, test func(*bench)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, images: &registry{}, path: filepath.Join(dir, "state.db")}
+		b := &bench{t: t, images: &registry{}, path: filepath.Join(dir, "state.db"), placed: filepath.Join(dir, "files")}
 		b.server = incustest.New(incustest.Options{
 			Delays: incustest.Delays{Create: 100 * time.Millisecond, Start: 200 * time.Millisecond, Stop: 100 * time.Millisecond, Pull: time.Second},
 			Resolve: func(_, alias string) (incustest.Image, error) {
@@ -128,7 +130,7 @@ func (b *bench) begin() {
 	}
 
 	b.host = &apply.Host{
-		Server: b.client, Ledger: db, Subnets: db, Images: b.images, Owner: owner, Domain: "incus",
+		Server: files.Host{Server: b.client, Store: files.Store{Dir: b.placed, Chown: giveAway}}, FilesDir: b.placed, Ledger: db, Subnets: db, Images: b.images, Owner: owner, Domain: "incus",
 		Pool: netip.MustParsePrefix("10.201.0.0/16"), Log: slog.New(slog.NewTextHandler(b.t.Output(), nil)),
 		Away:      func(err error) bool { return errors.Is(err, incus.ErrUnavailable) },
 		Temporary: func(err error) bool { return errors.Is(err, image.ErrUnavailable) },
@@ -172,6 +174,9 @@ func (b *bench) begin() {
 		wg.Wait()
 	}
 }
+
+// giveAway is a chown that needs no rights.
+func giveAway(string, int, int) error { return nil }
 
 // end stops it, as SIGTERM does.
 func (b *bench) end() {

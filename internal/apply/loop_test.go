@@ -3,6 +3,7 @@ package apply_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,9 +20,10 @@ func TestNewStackRuns(t *testing.T) {
 		b.edit(blog("1"))
 		b.mustBe(apply.InSync)
 		b.mustRun("db-1", "web-1", "web-2")
-		f, ok := b.server.File("blog", "web-2", "/conf")
-		if !ok || string(f.Content) != "a" || f.Mode != 0o444 {
-			t.Errorf("the config file is %+v, %t", f, ok)
+		source := b.loop.View().Observed.Instances["web-2"].Devices[plan.File{Target: "/conf"}.HostPath()]["source"]
+		content, err := os.ReadFile(source)
+		if err != nil || string(content) != "a" {
+			t.Errorf("the config file %s holds %q: %v", source, content, err)
 		}
 	})
 }

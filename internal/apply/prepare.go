@@ -13,10 +13,11 @@ import (
 // prepare finds the images and addresses a project needs; what it cannot find is in the input as a reason.
 func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) plan.Input {
 	in := plan.Input{
-		Owner: l.host.Owner, Pool: have.Server.Pool, Domain: l.host.Domain,
+		Owner: l.host.Owner, Pool: have.Server.Pool, Domain: l.host.Domain, FilesDir: l.host.FilesDir,
 		Segments: map[string]plan.Segment{}, Addresses: map[string]map[string]netip.Addr{},
 	}
 	in.Images, in.Missing, in.Blocked = l.images(ctx, p, have)
+	in.Paths = l.sources(p)
 	for _, n := range p.Networks {
 		if n.External && have.Networks[n.Incus].Config[plan.KeyOwner] != l.host.Owner {
 			continue // Somebody else hands out the addresses there.

@@ -115,7 +115,7 @@ func checkOne(ctx context.Context, path string, child compose.Child) (verdict, e
 		v.refuse(compose.Problem{File: st.Err.Path, Text: st.Err.Text})
 		return v, nil
 	}
-	r, err := child.Report(ctx, compose.Input{Stack: st.Name, Dir: st.Dir, Files: st.Files, Env: st.Env, Coverage: true})
+	r, err := child.Report(ctx, compose.Input{Stack: st.Name, Dir: st.Dir, Files: st.Files, Env: st.Env, Coverage: true, Vaults: compose.Vaults("/run/credentials/ic-agent.service")})
 	var stopped *compose.Error
 	switch {
 	case errors.As(err, &stopped):

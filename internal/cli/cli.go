@@ -96,8 +96,8 @@ type cli struct {
 
 func (c *cli) client() *api.Client { return api.NewClient(c.api) }
 
-// New makes the command line. run is the body of "ic-agent run".
-func New(run func(ctx context.Context, opts RunOptions) error) *cobra.Command {
+// New makes the command line. run is the body of "ic-agent run", place that of "ic-agent place".
+func New(run, place func(ctx context.Context, opts RunOptions) error) *cobra.Command {
 	c := &cli{now: time.Now}
 	root := &cobra.Command{
 		Use:   "ic-agent",
@@ -122,7 +122,7 @@ The daemon is "ic-agent run", started by ic-agent.service. The other verbs ask i
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused(err) })
 	root.PersistentFlags().StringVar(&c.api, "api", defaultAPI, "`PATH` of the agent's API socket")
-	root.AddCommand(c.runVerb(run), c.check(), c.status(), c.plan(), c.reload())
+	root.AddCommand(c.runVerb(run), c.placeVerb(place), c.check(), c.status(), c.plan(), c.reload())
 	root.AddCommand(c.confirm(), c.destroy(), c.dns(), schema(), version())
 	root.AddCommand(parse(), dbcheck(), mkdir())
 	root.AddCommand(c.history(), c.diff(), c.rollback(), c.retry(), c.why())
@@ -132,8 +132,8 @@ The daemon is "ic-agent run", started by ic-agent.service. The other verbs ask i
 }
 
 // Main runs the command line of this process and returns its exit code.
-func Main(ctx context.Context, run func(ctx context.Context, opts RunOptions) error) int {
-	err := New(run).ExecuteContext(ctx)
+func Main(ctx context.Context, run, place func(ctx context.Context, opts RunOptions) error) int {
+	err := New(run, place).ExecuteContext(ctx)
 	return report(os.Stderr, err)
 }
 

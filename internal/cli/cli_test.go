@@ -27,9 +27,9 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) {
 	if slices.Equal(os.Args[1:], []string{"parse"}) { // the child of "check"
-		syscall.Exit(Main(context.Background(), nil)) // os.Exit would have the race detector sleep a second
+		syscall.Exit(Main(context.Background(), nil, nil)) // os.Exit would have the race detector sleep a second
 	}
-	testscript.Main(m, map[string]func(){"ic-agent": func() { os.Exit(Main(context.Background(), pretend)) }})
+	testscript.Main(m, map[string]func(){"ic-agent": func() { os.Exit(Main(context.Background(), pretend, pretend)) }})
 }
 
 // pretend is a run that prints its options, or fails as IC_TEST_RUN says.

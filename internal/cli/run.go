@@ -28,6 +28,9 @@ type RunOptions struct {
 	// State is the directory of the ledger; $STATE_DIRECTORY (systemd.exec(5)) or "/var/lib/ic-agent" by
 	// default, and empty by default with Dev.
 	State string
+	// Files is the directory of the configs and secrets of instances; "/run/ic-agent-files" by default, and empty by
+	// default with Dev.
+	Files string
 	// Socket is the path of Incus's socket.
 	Socket string
 	// API is the path of the API socket; "/run/ic-agent/api.sock" by default, and empty by default with Dev.
@@ -50,7 +53,7 @@ func (c *cli) runVerb(run func(ctx context.Context, opts RunOptions) error) *cob
 			}
 			o.API = c.api
 			if o.Dev {
-				for name, value := range map[string]*string{"config": &o.Config, "state": &o.State, "api": &o.API} {
+				for name, value := range map[string]*string{"config": &o.Config, "state": &o.State, "api": &o.API, "files": &o.Files} {
 					if !cmd.Flags().Changed(name) {
 						*value = ""
 					}
@@ -64,8 +67,29 @@ func (c *cli) runVerb(run func(ctx context.Context, opts RunOptions) error) *cob
 	f.StringVar(&o.Config, "config", "/etc/ic-agent/agent.toml", "`PATH` of the settings")
 	f.StringArrayVar(&o.Directories, "directory", nil, "`DIR` of stacks, may be repeated (default: the settings')")
 	f.StringVar(&o.State, "state", stateDir(), "`DIR` of the ledger")
+	f.StringVar(&o.Files, "files", filesDir, "`DIR` of the instances' configs and secrets, on a tmpfs")
 	f.StringVar(&o.Socket, "socket", "", "`PATH` of Incus's socket (default: found)")
 	f.StringVar(&o.LogLevel, "log-level", "", "`LEVEL`: debug, info, warn or error (default: the settings')")
+	return cmd
+}
+
+// filesDir is made by the package's tmpfiles.d entry.
+const filesDir = "/run/ic-agent-files"
+
+// placeVerb is run at boot, before Incus starts the instances.
+func (c *cli) placeVerb(place func(ctx context.Context, opts RunOptions) error) *cobra.Command {
+	var o RunOptions
+	cmd := &cobra.Command{
+		Use:    "place",
+		Short:  "Place the configs and secrets of all stacks (ic-agent-files.service does, at boot)",
+		Hidden: true,
+		Args:   atMost(0),
+		RunE:   func(cmd *cobra.Command, _ []string) error { return place(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Config, "config", "/etc/ic-agent/agent.toml", "`PATH` of the settings")
+	f.StringVar(&o.State, "state", stateDir(), "`DIR` of the ledger")
+	f.StringVar(&o.Files, "files", filesDir, "`DIR` to place them in")
 	return cmd
 }
 

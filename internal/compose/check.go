@@ -83,13 +83,23 @@ func (t *translation) checkTargets(key string, s types.ServiceConfig) {
 		claim("tmpfs", target)
 	}
 
+	tree := ""
 	for _, c := range s.Configs {
-		target := c.Target
-		if target == "" {
-			target = "/" + c.Source
-		}
+		claim("configs", configKind.target(types.FileReferenceConfig(c)))
+	}
 
-		claim("configs", target)
+	for _, c := range s.Secrets {
+		claim("secrets", secretKind.target(types.FileReferenceConfig(c)))
+	}
+
+	for target, list := range taken {
+		if strings.HasPrefix(target, plan.SecretsDir+"/") && (list == "secrets" || list == "configs" && tree == "") {
+			tree = list
+		}
+	}
+
+	if tree != "" {
+		claim(tree, plan.SecretsDir)
 	}
 }
 

@@ -173,6 +173,21 @@ func decode(out []byte) (Report, error) {
 		return Report{}, errors.New("read the parser's answer: it is empty")
 	}
 
+	if r.Project == nil {
+		return r, nil
+	}
+
+	secrets := r.Project.Secrets()
+	if len(secrets) != len(r.Secrets) {
+		return Report{}, fmt.Errorf("read the parser's answer: %d secrets have %d contents", len(secrets), len(r.Secrets))
+	}
+
+	for i, f := range secrets {
+		f.Secret = plan.NewSecret(r.Secrets[i])
+	}
+
+	r.Secrets = nil
+
 	return r, nil
 }
 

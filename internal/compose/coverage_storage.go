@@ -2,8 +2,8 @@ package compose
 
 // coverMounts is what becomes of the files and volumes of a service.
 var coverMounts = []line{
-	{"configs", Honoured, "files put into the instance before it starts, and again when they change"},
-	{"secrets", Ignored, "not supported yet: the service starts without them; use configs for files that are not secret"},
+	{"configs", Honoured, "files on a tmpfs of the host, mounted read-only; x-ic-agent.on-change says what a change does"},
+	{"secrets", Honoured, "files on a tmpfs of the host, mounted read-only below /run/secrets or where target says; never on a disk"},
 	{"tmpfs", Honoured, "a tmpfs in memory, empty at each start"},
 	{"volume_driver", Ignored, "ignored: choose a storage pool with x-incus-compose.pool on the volume"},
 	{"volumes", Honoured, "volumes, directories of the host and tmpfs, mounted as disk devices"},
@@ -22,11 +22,17 @@ var coverMounts = []line{
 // coverStorage is what becomes of the volumes, configs and secrets of a stack.
 var coverStorage = []line{
 	{"/configs", Honoured, "a file, a text or a variable that services mount"},
-	{"/configs.*.external", Refused, "configs kept elsewhere are not supported yet: use file:, content: or environment:"},
+	{"/configs.*.external", Honoured, "a file of that name in /etc/ic-agent/secrets, or a systemd credential of the agent"},
 	{"/configs.*.labels", Ignored, "ignored: the file has no labels"},
-	{"/configs.*.name", Differs, "a note: there is no store of configs"},
+	{"/configs.*.name", Differs, "the name of an external config; else a note"},
 	{"/configs.*.template_driver", Ignored, "ignored: the content is taken as it is"},
-	{"/secrets", Ignored, "not supported yet: the services start without them"},
+	{"/secrets", Honoured, "a file beside the compose file or a variable; its content is remembered by a keyed hash only"},
+	{"/secrets.*.driver", Refused, "secret drivers do not exist here: use file:, environment: or external:"},
+	{"/secrets.*.driver_opts", Refused, "secret drivers do not exist here: use file:, environment: or external:"},
+	{"/secrets.*.external", Honoured, "a file of that name in /etc/ic-agent/secrets, or a systemd credential of the agent"},
+	{"/secrets.*.labels", Ignored, "ignored: the file has no labels"},
+	{"/secrets.*.name", Differs, "the name of an external secret; else a note"},
+	{"/secrets.*.template_driver", Ignored, "ignored: the content is taken as it is"},
 	{"/volumes", Honoured, "a custom volume each; no edit and no removed file deletes one"},
 	{"/volumes.*.driver", Differs, "local, which is the default; others are refused"},
 	{"/volumes.*.driver_opts", Differs, "size; others give a warning"},

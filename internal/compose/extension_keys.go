@@ -104,7 +104,7 @@ var serviceExt = []extRule{
 		says: "How many checks in a row have to pass before an unhealthy instance is healthy again; 1 by default.",
 	},
 	{
-		name: "on-change", kind: extMapping, short: "do", need: []string{"do"}, example: "{do: signal, signal: SIGUSR1}", later: true,
+		name: "on-change", kind: extMapping, short: "do", need: []string{"do"}, example: "{do: signal, signal: SIGUSR1}",
 		says: "What is done when the content of a config or secret changed. A plain word is `do`.",
 		below: []extRule{
 			{

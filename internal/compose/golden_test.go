@@ -108,8 +108,14 @@ func stack(t testing.TB, files []txtar.File) Input {
 		}
 	}
 
+	vault := filepath.Join(in.Dir, "vault")
+	_, err := os.Lstat(vault)
+	if err == nil {
+		in.Vaults = []string{vault, filepath.Join(in.Dir, "vault2")}
+	}
+
 	env := filepath.Join(in.Dir, ".env")
-	_, err := os.Lstat(env)
+	_, err = os.Lstat(env)
 	if err == nil {
 		in.Env = []string{env}
 	}

@@ -31,6 +31,8 @@ type Input struct {
 	// Env are the absolute paths of files in dotenv format; later ones override earlier ones. They are all
 	// that interpolation sees.
 	Env []string `json:"env,omitempty"`
+	// Vaults are the directories of external secrets and configs, the first one first; none makes them an error.
+	Vaults []string `json:"vaults,omitempty"`
 	// Coverage asks for what becomes of each key.
 	Coverage bool `json:"coverage,omitempty"`
 }
@@ -135,7 +137,7 @@ func (l *load) run(ctx context.Context) (plan.Project, error) {
 		return plan.Project{}, err
 	}
 
-	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings}
+	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings, secretFiles: map[string]bool{}}
 	out, err := t.run()
 	l.covered = t.coverage()
 

@@ -28,6 +28,9 @@ type Report struct {
 	Project  *plan.Project `json:"project,omitempty"`
 	Error    *Error        `json:"error,omitempty"`
 	Coverage []Covered     `json:"coverage,omitempty"`
+	// Secrets are the contents of Project.Secrets, which a project does not marshal: the child's pipe is the only
+	// place they pass in the clear. Empty once they are in the project.
+	Secrets [][]byte `json:"secrets,omitempty"`
 }
 
 // Main is the body of "ic-agent parse": it limits its own memory and CPU time, reads an Input as JSON from
@@ -60,7 +63,12 @@ func Main(ctx context.Context, stdin io.Reader, stdout io.Writer) int {
 		return reply(stdout, Report{Error: failure("%v", err)})
 	}
 
-	return reply(stdout, Report{Project: &project, Coverage: covered})
+	r := Report{Project: &project, Coverage: covered}
+	for _, f := range project.Secrets() {
+		r.Secrets = append(r.Secrets, f.Secret.Reveal())
+	}
+
+	return reply(stdout, r)
 }
 
 func failure(format string, args ...any) *Error {

@@ -45,6 +45,7 @@ var serviceRows = []row{
 	{"tmpfs", (*service).tmpfs, nil},
 	{"shm_size", (*service).shmSize, nil},
 	{"configs", (*service).configs, []string{"[].source", "[].target", "[].uid", "[].gid", "[].mode"}},
+	{"secrets", (*service).secrets, []string{"[].source", "[].target", "[].uid", "[].gid", "[].mode"}},
 	{"depends_on", (*service).dependsOn, []string{"*.condition", "*.restart", "*.required"}},
 	{"mem_limit", (*service).memory, nil},
 	{"cpus", (*service).cpus, nil},
@@ -71,4 +72,5 @@ var topLevel = []string{
 	"volumes.*.name", "volumes.*.driver", "volumes.*.driver_opts", "volumes.*.external", "volumes.*.labels", "volumes.*." + extIncus,
 	"volumes.*." + extCompose,
 	"configs.*.file", "configs.*.content", "configs.*.environment", "configs.*.name", "configs.*.external",
+	"secrets.*.file", "secrets.*.environment", "secrets.*.name", "secrets.*.external", "secrets.*.driver", "secrets.*.driver_opts",
 }

@@ -20,11 +20,13 @@ type translation struct {
 	index   *index
 	project *types.Project
 	// dict is the merged model as keys and values, for telling which of the user's keys are in force.
-	dict     map[string]any
-	out      plan.Project
-	problems []Problem
-	warnings []plan.Warning
-	covered  []Covered
+	dict map[string]any
+	out  plan.Project
+	// secretFiles are the files that secrets were read from; the others are false.
+	secretFiles map[string]bool
+	problems    []Problem
+	warnings    []plan.Warning
+	covered     []Covered
 }
 
 func (t *translation) run() (plan.Project, error) {
@@ -55,6 +57,12 @@ func (t *translation) run() (plan.Project, error) {
 
 	t.out.Warnings = sortWarnings(t.warnings)
 	t.out.Files = t.files.names()
+	for _, name := range t.out.Files {
+		if t.secretFiles[name] {
+			t.out.SecretFiles = append(t.out.SecretFiles, name)
+		}
+	}
+
 	t.out.Hash = t.files.hash()
 
 	return t.out, nil

@@ -53,6 +53,10 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 		return "rebuild instance " + op.Name + in, c.rebuildInstance(ctx, project, op)
 	case plan.PushFile:
 		return "push " + op.File.Target + " into instance " + op.Instance + in, c.pushFile(ctx, project, op)
+	case plan.MakeTargets:
+		return "make the mount points of instance " + op.Instance + in, c.makeTargets(ctx, project, op)
+	case plan.SignalInstance:
+		return "send " + op.Signal + " to instance " + op.Name + in, c.signalInstance(ctx, project, op)
 	case plan.StartInstance:
 		return "start instance " + op.Name + in, c.startInstance(ctx, project, op)
 	case plan.StopInstance:

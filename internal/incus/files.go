@@ -100,6 +100,34 @@ func (c *Client) makeParents(ctx context.Context, project, instance, dir string)
 	return nil
 }
 
+// makeTargets makes what is missing, and leaves what is there.
+func (c *Client) makeTargets(ctx context.Context, project string, op plan.MakeTargets) error {
+	return patiently(ctx, func() error {
+		for _, t := range op.Targets {
+			_, err := c.head(ctx, project, op.Instance, t.Path)
+			if errors.Is(err, ErrNotFound) {
+				err = c.makeTarget(ctx, project, op.Instance, t)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.Path, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (c *Client) makeTarget(ctx context.Context, project, instance string, t plan.Target) error {
+	dir := t.Path
+	if !t.Dir {
+		dir = path.Dir(t.Path)
+	}
+	err := c.makeParents(ctx, project, instance, dir)
+	if err != nil || t.Dir {
+		return err
+	}
+	return c.file(ctx, http.MethodPost, project, instance, t.Path, attrs{mode: 0o444}.header("file"), nil)
+}
+
 // head asks for what is known of a path. A missing one and a missing instance are both ErrNotFound.
 func (c *Client) head(ctx context.Context, project, instance, target string) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.MutateTimeout)

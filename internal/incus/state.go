@@ -3,6 +3,8 @@ package incus
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	incusapi "github.com/lxc/incus/v6/client"
@@ -73,4 +75,22 @@ func (c *Client) state(ctx context.Context, project, name string, budget time.Du
 func (c *Client) is(ctx context.Context, project, name string, want api.StatusCode) bool {
 	i, _, err := c.instance(ctx, project, name)
 	return err == nil && i.StatusCode == want
+}
+
+// signalInstance runs kill in the instance: Incus itself can only stop.
+func (c *Client) signalInstance(ctx context.Context, project string, op plan.SignalInstance) error {
+	const most = 200
+	ended, err := c.Exec(ctx, project, op.Name, Command{
+		Argv: []string{"kill", "-" + strings.TrimPrefix(op.Signal, "SIG"), "1"}, Limit: most,
+		Start: c.opt.ReadTimeout, Run: c.opt.ReadTimeout,
+	})
+	switch {
+	case err != nil:
+		return err
+	case ended.Code == 126, ended.Code == 127:
+		return kinded{errors.New("its image has no kill program: use another on-change, such as restart"), []error{ErrRefused}}
+	case ended.Code != 0:
+		return kinded{fmt.Errorf("kill ended with %d: %s", ended.Code, strings.TrimSpace(string(ended.Output))), []error{ErrRefused}}
+	}
+	return nil
 }

@@ -57,6 +57,16 @@ type DesiredInstance struct {
 	Files []File
 	// FilesHash is a hash over Files and the image; empty when there are none.
 	FilesHash string
+	// Placed are the configs and secrets, with owner and mode: files of the host, mounted read-only.
+	Placed []File
+	// PlacedHash is a hash over Placed; empty when there are none.
+	PlacedHash string
+	// OnChange and ChangeSignal are what is done when PlacedHash changes, as in ServiceExtension.
+	OnChange, ChangeSignal string
+	// HostDirs are the directories it mounts that the host lacks and that are to be made.
+	HostDirs []string
+	// Targets are the paths in it that are needed before a mount with mapped users can be made there.
+	Targets []Target
 	// Grace is the time between the stop signal and the kill.
 	Grace time.Duration
 	// Needs are the services it waits for.
@@ -87,6 +97,23 @@ func (d DesiredInstance) Origin(key string) Place {
 
 	return at
 }
+
+// Target is a path in an instance that something is mounted at.
+type Target struct {
+	Path string
+	// Dir says that a directory is mounted there, else a file.
+	Dir bool
+}
+
+// HostPath is what the host has at a path.
+type HostPath string
+
+// The kinds of HostPath. The empty one is not known, because the agent may not look.
+const (
+	HostMissing HostPath = "missing"
+	HostDir     HostPath = "directory"
+	HostFile    HostPath = "file"
+)
 
 // Forward is a port on the host that leads to an instance.
 type Forward struct {
@@ -159,4 +186,8 @@ type Input struct {
 	Pool string
 	// Domain is the DNS zone, "incus".
 	Domain string
+	// Paths tells what the host has at the sources of bind mounts.
+	Paths map[string]HostPath
+	// FilesDir is where the host keeps the files that are mounted into instances; empty means none can be.
+	FilesDir string
 }

@@ -116,11 +116,20 @@ func (d *differ) pull(w DesiredInstance) {
 
 func (d *differ) create(w DesiredInstance) {
 	id := ID{KindInstance, w.Name}
+	if d.unreadable(w) {
+		return
+	}
+
 	d.pull(w)
 	deps := d.prerequisites(w)
+	d.makeHostDirs(w)
+	if len(w.Placed) > 0 {
+		d.placeFiles(w, "new instance")
+	}
+
 	op := CreateInstance{
 		Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Service, Fingerprint: w.Image.Fingerprint,
-		Config: maps.Clone(w.Config), Devices: w.Devices, Start: len(w.Files) == 0 && len(w.Needs) == 0,
+		Config: maps.Clone(w.Config), Devices: w.Devices, Start: len(w.Files)+len(w.Needs)+len(w.Targets) == 0,
 	}
 	delete(op.Config, KeyFiles)
 	if op.Start {
@@ -130,6 +139,7 @@ func (d *differ) create(w DesiredInstance) {
 	}
 
 	d.step(id, op, "new instance of service "+w.Service, deps...)
+	d.makeTargets(w, "new instance")
 	d.pushFiles(w, "new instance")
 	if len(w.Files) > 0 {
 		d.step(id, UpdateInstance{Name: w.Name, Config: map[string]string{KeyFiles: w.FilesHash}}, "files written")
@@ -169,10 +179,14 @@ type changes struct {
 	restart bool
 	rebuild bool
 	files   bool
+	// place says that the host does not have the configs and secrets that are wanted.
+	place bool
+	// signal is what tells a running app that they changed; empty for none.
+	signal string
 }
 
 func (c changes) empty() bool {
-	return len(c.config) == 0 && len(c.devices) == 0 && !c.rebuild && !c.files
+	return len(c.config) == 0 && len(c.devices) == 0 && !c.rebuild && !c.files && !c.place && c.signal == ""
 }
 
 func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
@@ -220,6 +234,7 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 	}
 
 	c.restart = c.restart || c.rebuild || c.files
+	d.placement(&c, w, have)
 
 	return c
 }
@@ -270,8 +285,14 @@ func (d *differ) due(w DesiredInstance) bool {
 func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	id := ID{KindInstance, w.Name}
 	running := have.Status != Stopped && have.Status != Error
-	start := !running && d.due(w) || d.stopped[w.Name]
+	start := !running && (d.due(w) || filesWereMissing(w, have)) || d.stopped[w.Name]
 	running = running && !d.stopped[w.Name]
+	if c.place && d.unreadable(w) {
+		return
+	}
+
+	d.makeHostDirs(w)
+
 	if c.rebuild {
 		d.pull(w)
 	}
@@ -308,8 +329,20 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 		d.pushFiles(w, cause)
 	}
 
+	if c.place {
+		d.placeFiles(w, cause)
+	}
+
+	if c.restart && (c.rebuild || d.hasNewTarget(w, have)) {
+		d.makeTargets(w, cause)
+	}
+
 	if len(c.config) > 0 || len(c.devices) > 0 {
 		d.step(id, UpdateInstance{Name: w.Name, Config: c.config, Devices: c.devices}, cause, d.prerequisites(w)...)
+	}
+
+	if c.signal != "" {
+		d.signal(w, c.signal)
 	}
 
 	if start && !(c.restart && running) && d.waits(w) {
@@ -321,72 +354,6 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	}
 }
 
-func startReason(stopped bool, cause string) string {
-	if stopped {
-		return "stopped for the change"
-	}
-
-	return cause
-}
-
 func (d *differ) startDeps(w DesiredInstance) []ID {
 	return append(append(d.prerequisites(w), d.needs(w)...), d.stopDependents(w.Service)...)
-}
-
-func startCause(led Ledger, w DesiredInstance, have ObservedInstance) string {
-	if have.Status == Error {
-		return "it is in an error state"
-	}
-
-	if led.Started[w.Name] == "" {
-		return "it has not been started yet"
-	}
-
-	return "it was stopped for a change"
-}
-
-// changeCause puts the most telling difference first.
-func changeCause(w DesiredInstance, have ObservedInstance, c changes) string {
-	var parts []string
-	if have.Config[KeyParked] != "" {
-		parts = append(parts, "it is wanted again")
-	}
-
-	if old, now := have.Config[KeyImage], w.Config[KeyImage]; c.rebuild || old != now && old != "" {
-		parts = append(parts, "image changed: "+shortRef(old)+" → "+shortRef(now))
-	}
-
-	if c.files {
-		parts = append(parts, "files changed")
-	}
-
-	rest := maps.Clone(c.config)
-	if have.Config[KeyParked] != "" {
-		return strings.Join(parts, "; ") // what parking changed says nothing
-	}
-
-	for k := range rest {
-		if strings.HasPrefix(k, "image.") || k == KeyImageAlias {
-			delete(rest, k)
-		}
-	}
-
-	keys := causeOf(rest, c.devices)
-	if keys != "bookkeeping" || len(parts) == 0 {
-		parts = append(parts, keys)
-	}
-
-	return strings.Join(parts, "; ")
-}
-
-// shortRef shortens "docker.io/library/nginx:1.27@sha256:0123…" to "nginx:1.27@0123456789ab".
-func shortRef(s string) string {
-	ref, digest, _ := strings.Cut(s, "@")
-	ref = strings.TrimPrefix(strings.TrimPrefix(ref, "docker.io/"), "library/")
-	_, hash, _ := strings.Cut(digest, ":")
-	if len(hash) >= 12 {
-		return ref + "@" + hash[:12]
-	}
-
-	return ref
 }

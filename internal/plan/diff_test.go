@@ -162,15 +162,16 @@ conflict project/blog: an Incus project of this name exists and is not ours: cho
 [3 after 2] start instance/web-2: new instance`,
 		},
 		{
-			name: "a config file is written while the service is stopped for it",
+			name: "a config file is placed while the service is stopped for it",
 			edit: web(func(s *plan.Service) {
 				s.Files = []plan.File{{Target: "/etc/app.conf", Content: []byte("x"), UID: -1, GID: -1}}
 			}),
-			want: `stack blog: 4 steps
-[1] stop instance/web-1: files changed
-[2 after 1] write /etc/app.conf in instance/web-1: files changed
-[3 after 2] update instance/web-1: files changed
-[4 after 3] start instance/web-1: stopped for the change`,
+			want: `stack blog: 5 steps
+[1] stop instance/web-1: configs or secrets changed
+[2 after 1] place the files of instance/web-1: configs or secrets changed
+[3 after 2] make the mount points of instance/web-1: configs or secrets changed
+[4 after 3] update instance/web-1: configs or secrets changed
+[5 after 4] start instance/web-1: stopped for the change`,
 		},
 		{
 			name: "a missing external network blocks its services and nothing else",

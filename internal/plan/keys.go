@@ -20,6 +20,9 @@ const (
 	KeyBoot = "user.ic-agent.boot"
 	// KeyFiles is a hash of the files pushed into the root filesystem.
 	KeyFiles = "user.ic-agent.files"
+	// KeyPlaced is a hash of the configs and secrets that the app has been told of: those of its last start, or of
+	// the last signal.
+	KeyPlaced = "user.ic-agent.placed"
 	// KeyKeys and KeyDevices name, separated by spaces, the config keys and devices we set, so that those
 	// no longer wanted are removed and those set by hand are left alone.
 	KeyKeys    = "user.ic-agent.keys"

@@ -101,4 +101,6 @@ type ObservedInstance struct {
 	Created, LastUsed time.Time
 	// Addresses are the static addresses of its NICs by device name.
 	Addresses map[string]netip.Addr
+	// Placed is the PlacedHash of the files that the host keeps for it; empty when there are none.
+	Placed string
 }

@@ -2,7 +2,7 @@ package plan
 
 import "time"
 
-// Op is one call to Incus. The set is closed: a type switch over it is complete.
+// Op is one call to Incus, or one change of what the host mounts into its instances. The set is closed: a type switch over it is complete.
 //
 //sumtype:decl
 type Op interface{ op() }
@@ -87,6 +87,22 @@ type (
 		Instance string
 		File     File
 	}
+	// PlaceFiles makes the files the host keeps for an instance be these, and nothing else; Hash is what
+	// ObservedInstance.Placed says from then on.
+	PlaceFiles struct {
+		Instance string
+		Files    []File
+		Hash     string
+	}
+	// MakeHostDir makes a directory of the host that is mounted into an instance, with its parents.
+	MakeHostDir struct{ Path string }
+	// MakeTargets makes the paths that are missing in a stopped instance: empty directories and files of root.
+	MakeTargets struct {
+		Instance string
+		Targets  []Target
+	}
+	// SignalInstance sends a signal to the first process of a running instance.
+	SignalInstance struct{ Name, Signal string }
 	// StartInstance starts a stopped instance; one that runs already is a success.
 	StartInstance struct{ Name string }
 	// StopInstance sends the stop signal, waits Grace, then kills; one that is stopped already is a
@@ -114,6 +130,10 @@ func (CreateInstance) op()  {}
 func (UpdateInstance) op()  {}
 func (RebuildInstance) op() {}
 func (PushFile) op()        {}
+func (PlaceFiles) op()      {}
+func (MakeHostDir) op()     {}
+func (MakeTargets) op()     {}
+func (SignalInstance) op()  {}
 func (StartInstance) op()   {}
 func (StopInstance) op()    {}
 func (DeleteInstance) op()  {}

@@ -154,6 +154,14 @@ func verb(op Op) string {
 		return "rebuild"
 	case PushFile:
 		return "write " + op.File.Target + " in"
+	case PlaceFiles:
+		return "place the files of"
+	case MakeHostDir:
+		return "make " + op.Path + " on the host for"
+	case MakeTargets:
+		return "make the mount points of"
+	case SignalInstance:
+		return "send " + op.Signal + " to"
 	case StartInstance:
 		return "start"
 	case StopInstance:

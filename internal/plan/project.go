@@ -32,6 +32,8 @@ type Project struct {
 	// Files are the absolute paths of everything the project was read from, sorted: the stack's own files
 	// and all that they refer to (env_file, configs, include, extends).
 	Files []string
+	// SecretFiles are those of Files that secrets were read from: what is kept for later must not hold them.
+	SecretFiles []string
 	// RemoveGrace is how long the services keep running after the file is gone; 0 means 60 s.
 	RemoveGrace time.Duration
 	// Extension is the rest of x-ic-agent.
@@ -131,7 +133,7 @@ type Service struct {
 	Mounts []Mount
 	// Ports are the published ports, in file order.
 	Ports []Port
-	// Files are placed into the instance before it starts (compose "configs"), sorted by Target.
+	// Files are the compose "configs" and "secrets", sorted by Target.
 	Files []File
 	// DependsOn is sorted by Service.
 	DependsOn []Dependency
@@ -283,12 +285,19 @@ func PortKey(service string, p Port) string {
 	return key
 }
 
-// File is a file put into an instance before it starts.
+// File is a config or secret, or the launch script: a file an instance has from before its start.
 type File struct {
+	// Name is the compose key of the config or secret; empty for the launch script.
+	Name string
 	// Target is the absolute path in the instance.
 	Target string
-	// Content is the whole file.
+	// Content is the whole file; nil for a secret.
 	Content []byte
+	// Confidential files are secrets: their content is in Secret and is never written down.
+	Confidential bool
+	Secret       Secret
+	// Seal is a hash of a secret's content under the host's key (Project.Seal); empty for other files.
+	Seal string
 	// UID and GID own it; -1 means the process's own user and group.
 	UID, GID int64
 	// Mode holds the permission bits; 0 means 0444.

@@ -70,6 +70,7 @@ func anyService(t *rapid.T, p plan.Project, name string, i int, before []string)
 
 	if rapid.Bool().Draw(t, "file") {
 		s.Files = []plan.File{{Target: "/f", Content: []byte(rapid.SampledFrom([]string{"1", "2"}).Draw(t, "content"))}}
+		s.OnChange = rapid.SampledFrom([]string{"", "signal", "push", "recreate"}).Draw(t, "on change")
 	}
 
 	for _, dep := range before {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -87,7 +88,13 @@ func (r *renderer) service(d *Desired, s Service, index int) {
 
 	inst, err := r.instance(s, index, name, img)
 	if err != nil {
-		d.Blocked = append(d.Blocked, Blocked{On: id, Reason: err.Error(), At: s.At, Service: s.Name})
+		b := Blocked{On: id, Reason: err.Error(), At: s.At, Service: s.Name}
+		missing, ok := errors.AsType[missingSource](err)
+		if ok {
+			b.At, b.Temporary = missing.m.At, true // it may be made any time
+		}
+
+		d.Blocked = append(d.Blocked, b)
 		return
 	}
 

@@ -31,6 +31,11 @@ func (r *renderer) devices(d *DesiredInstance, s Service, index int, owner [2]ui
 		d.originate(before, d.Devices, m.At)
 	}
 
+	err = r.fileDevices(d)
+	if err != nil {
+		return err
+	}
+
 	before := maps.Clone(d.Devices)
 	err = r.ports(d, s, index)
 	if err != nil {
@@ -144,9 +149,22 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 		d.Devices["tmpfs-"+slug] = dev
 		return nil
 	case MountBind:
+		kind := r.in.Paths[m.Source]
+		switch {
+		case kind == HostMissing && !m.Create:
+			return missingSource{m}
+		case kind == HostMissing:
+			d.HostDirs = append(d.HostDirs, m.Source)
+			kind = HostDir
+		}
+
 		dev["source"] = m.Source
 		if !m.NoShift {
 			dev["shift"] = "true"
+		}
+
+		if !m.NoShift && kind != "" {
+			d.Targets = append(d.Targets, Target{Path: m.Target, Dir: kind == HostDir})
 		}
 
 		if m.ReadOnly {
@@ -179,6 +197,14 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 	d.Devices[device] = dev
 
 	return nil
+}
+
+// missingSource refuses a mount of what the host does not have.
+type missingSource struct{ m Mount }
+
+// Error says what to make.
+func (e missingSource) Error() string {
+	return fmt.Sprintf("the host has no %s, which is mounted at %s, and create_host_path is false: make it", e.m.Source, e.m.Target)
 }
 
 // volumeOf finds the volume of a mount, or makes up the anonymous one of this replica.

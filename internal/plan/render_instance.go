@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -41,7 +42,8 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 
 	d := DesiredInstance{
 		Name: name, Service: s.Name, Image: img, At: s.At, Needs: s.DependsOn, Grace: s.Process.StopGrace,
-		Lasting: s.Restart == "always" || s.Restart == "unless-stopped", Files: slices.Clone(s.Files), Origins: maps.Clone(s.Origins),
+		Lasting: s.Restart == "always" || s.Restart == "unless-stopped", Origins: maps.Clone(s.Origins),
+		OnChange: s.OnChange, ChangeSignal: cmp.Or(s.ChangeSignal, "SIGHUP"),
 	}
 	if d.Grace == 0 {
 		d.Grace = defaultGrace
@@ -52,7 +54,8 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 		return DesiredInstance{}, err
 	}
 
-	r.files(&d, l, uid, gid)
+	r.files(&d, l)
+	d.Placed, d.PlacedHash = placed(s, uid, gid)
 
 	err = r.devices(&d, s, index, [2]uint32{uid, gid})
 	if err != nil {
@@ -197,39 +200,16 @@ func shellWords(argv []string) string {
 	return strings.Join(words, " ")
 }
 
-// files completes the files to push: owners, modes, the launch script, and the hash they are known by.
-func (r *renderer) files(d *DesiredInstance, l launch, uid, gid uint32) {
-	if l.script != nil {
-		d.Files = append(d.Files, *l.script)
-	}
-
-	for i := range d.Files {
-		f := &d.Files[i]
-		if f.UID < 0 {
-			f.UID = int64(uid)
-		}
-
-		if f.GID < 0 {
-			f.GID = int64(gid)
-		}
-
-		if f.Mode == 0 {
-			f.Mode = 0o444
-		}
-	}
-
-	slices.SortFunc(d.Files, func(a, b File) int { return strings.Compare(a.Target, b.Target) })
-	if len(d.Files) == 0 {
+// files are those to push, the launch script, and the hash they are known by.
+func (r *renderer) files(d *DesiredInstance, l launch) {
+	if l.script == nil {
 		return
 	}
 
+	d.Files = []File{*l.script}
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n", d.Image.Fingerprint)
-	for _, f := range d.Files {
-		fmt.Fprintf(h, "%q %d:%d %o %d\n", f.Target, f.UID, f.GID, f.Mode, len(f.Content))
-		h.Write(f.Content)
-	}
-
+	hashFiles(h, d.Files)
 	d.FilesHash = hex.EncodeToString(h.Sum(nil))[:32]
 }
 
@@ -241,6 +221,10 @@ func (r *renderer) seal(d *DesiredInstance) {
 	d.Config[KeyKeys] = keyList(d.Config)
 	if d.FilesHash != "" {
 		d.Config[KeyFiles] = d.FilesHash
+	}
+
+	if d.PlacedHash != "" {
+		d.Config[KeyPlaced] = d.PlacedHash
 	}
 
 	d.Config[KeyBoot] = bootHash(*d)
@@ -264,7 +248,12 @@ func bootHash(d DesiredInstance) string {
 		}
 	}
 
-	b, err := json.Marshal([]any{keys, devices, d.FilesHash, d.Image.Fingerprint})
+	parts := []any{keys, devices, d.FilesHash, d.Image.Fingerprint}
+	if d.PlacedHash != "" {
+		parts = append(parts, d.PlacedHash)
+	}
+
+	b, err := json.Marshal(parts)
 	if err != nil {
 		panic(err) // maps of strings always marshal
 	}

@@ -161,6 +161,7 @@ func Before(wide Project, good map[string]Version, in Input) Desired {
 		return Desired{}
 	}
 
+	before.Unlock(wide)
 	d := Render(before, in)
 	d.Instances = slices.DeleteFunc(d.Instances, func(w DesiredInstance) bool { return !differs[w.Service] })
 

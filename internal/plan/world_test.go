@@ -23,7 +23,9 @@ type world struct {
 	plan.Observed
 	// touched are the objects any call was made on.
 	touched map[plan.ID]bool
-	clock   time.Time
+	// placed are the files the host keeps, by instance: their hash.
+	placed map[string]string
+	clock  time.Time
 }
 
 func newWorld() *world {
@@ -35,8 +37,8 @@ func newWorld() *world {
 			Images:    map[string]plan.ObservedImage{},
 			Instances: map[string]plan.ObservedInstance{},
 		},
-		touched: map[plan.ID]bool{},
-		clock:   time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		touched: map[plan.ID]bool{}, placed: map[string]string{},
+		clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
 }
 
@@ -153,6 +155,22 @@ func (w *world) instance(op plan.Op) error {
 		if !ok {
 			return fmt.Errorf("not there")
 		}
+	case plan.PlaceFiles:
+		w.placed[op.Instance] = op.Hash
+		inst, ok := w.Instances[op.Instance]
+		if ok {
+			inst.Placed = op.Hash
+			w.Instances[op.Instance] = inst
+		}
+	case plan.MakeHostDir:
+	case plan.MakeTargets:
+		if inst, ok := w.Instances[op.Instance]; !ok || inst.Status == plan.Running {
+			return fmt.Errorf("is not stopped")
+		}
+	case plan.SignalInstance:
+		if w.Instances[op.Name].Status != plan.Running {
+			return fmt.Errorf("is not running")
+		}
 	case plan.StartInstance:
 		return w.power(op.Name, plan.Running)
 	case plan.StopInstance:
@@ -163,6 +181,7 @@ func (w *world) instance(op plan.Op) error {
 		}
 
 		delete(w.Instances, op.Name)
+		delete(w.placed, op.Name)
 	}
 
 	return nil
@@ -193,7 +212,7 @@ func (w *world) create(op plan.CreateInstance) error {
 
 	inst := plan.ObservedInstance{
 		Status: plan.Stopped, Type: "container", Config: maps.Clone(op.Config), Devices: maps.Clone(op.Devices),
-		Fingerprint: op.Fingerprint, Created: w.clock, Addresses: map[string]netip.Addr{},
+		Fingerprint: op.Fingerprint, Created: w.clock, Addresses: map[string]netip.Addr{}, Placed: w.placed[op.Name],
 	}
 	for n, d := range op.Devices {
 		err := w.usable(d)
@@ -217,6 +236,10 @@ func (w *world) usable(d plan.Device) error {
 		if !ok {
 			return fmt.Errorf("network %s is not there", d["network"])
 		}
+	}
+
+	if strings.HasPrefix(d["source"], "/run/files/") && w.placed[path.Base(path.Dir(d["source"]))] == "" {
+		return fmt.Errorf("%s is not there", d["source"])
 	}
 
 	if d["type"] == "disk" && d["pool"] != "" && d["path"] != "/" {
@@ -288,7 +311,7 @@ func (w *world) apply(p plan.Project, led *plan.Ledger) (plan.Plan, error) {
 // input gives every network the n-th /24 of 10.201.0.0/16 and every reference an image of its own.
 func input(p plan.Project, have plan.Observed, led *plan.Ledger) plan.Input {
 	in := plan.Input{
-		Owner: owner, Pool: have.Server.Pool, Domain: "incus", Images: map[string]plan.Image{},
+		Owner: owner, Pool: have.Server.Pool, Domain: "incus", FilesDir: "/run/files", Images: map[string]plan.Image{},
 		Segments: map[string]plan.Segment{}, Addresses: map[string]map[string]netip.Addr{},
 	}
 	for _, s := range p.Services {

@@ -90,6 +90,7 @@ var cases = []struct {
 	{"a rebuild keeps all but the files", rebuildKeeps},
 	{"a rebuild that cannot be is refused", rebuildRefused},
 	{"a file is pushed with its directories, owner and mode", pushFile},
+	{"mount points are made where nothing is", makeTargets},
 	{"an instance is deleted once it is stopped", deleteLife},
 	{"an address is not given twice", addressTaken},
 	{"what does not exist is not found", notFound},
