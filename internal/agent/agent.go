@@ -297,6 +297,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return a.follow(ctx) })
 	group.Go(func() error { return a.probe(ctx) })
+	group.Go(func() error { return a.prune(ctx) })
 	group.Go(func() error { return a.ports.watch(ctx, a.stacks.dirty) })
 	group.Go(func() error { return a.notify(ctx, ready) })
 	group.Go(func() error { return a.orphans(ctx, ready) })

@@ -218,7 +218,7 @@ func leftovers(v *apply.View) []api.Leftover {
 }
 
 func serviceOf(v *apply.View, svc plan.Service) api.Service {
-	s := api.Service{Name: svc.Name, Image: svc.Image.Ref, Want: svc.Replicas}
+	s := api.Service{Name: svc.Name, Image: svc.Image.Ref, Want: svc.Replicas, Update: updateNote(v, svc.Image.Ref)}
 	for _, p := range svc.Ports {
 		number := p.Published
 		if number == 0 {

@@ -108,7 +108,7 @@ func (b *builds) begin(key string, s apply.Sources) error {
 	case j.running:
 		j.ready = append(j.ready, s.Ready)
 		return fmt.Errorf("its image %w, since %s", apply.ErrBuilding, j.since.Format(time.TimeOnly))
-	case now.Before(j.retryAt):
+	case now.Before(j.retryAt) && !s.Again:
 		return fmt.Errorf("its build failed: %w\n  %s", j.err, strings.Join(last(j.lines, shownLines), "\n  "))
 	}
 

@@ -42,6 +42,8 @@ type Backend interface {
 	Retry(ctx context.Context, r RetryRequest, by string) (ActionReply, error)
 	// Why says of a service what it is, since when, what last touched it, and what it waits for.
 	Why(ctx context.Context, stack, service string) (ActionReply, error)
+	// Update asks the registries about newer images now, and returns when they answered, service by service.
+	Update(ctx context.Context, req UpdateRequest) ([]UpdateReply, error)
 	// DNS explains what an instance ("web-1", "shop/web-1"), an address, or, with an empty from, the host is
 	// answered when it asks for a name.
 	DNS(ctx context.Context, name, from string) (DNSReply, error)
@@ -83,6 +85,7 @@ func newServer(b Backend, log *slog.Logger, lim limits) *Server {
 	s.mux.HandleFunc("GET /v1/why", s.answer(s.limits.quick, s.why))
 	s.mux.HandleFunc("POST /v1/rollback", s.answer(s.limits.slow, s.rollback))
 	s.mux.HandleFunc("POST /v1/retry", s.answer(s.limits.slow, s.retry))
+	s.mux.HandleFunc("POST /v1/update", s.answer(s.limits.slow, s.update))
 	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
 	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
 	s.mux.HandleFunc("POST /v1/destroy", s.answer(s.limits.slow, asked(s.backend.Destroy)))

@@ -148,6 +148,8 @@ type Service struct {
 	// Want is how many instances there shall be, Running how many run.
 	Want    int `json:"want"`
 	Running int `json:"running"`
+	// Update says what is known of a newer image; empty when there is none, or nobody asked.
+	Update string `json:"update,omitempty"`
 	// Ports are the published ones, "8080 → 80/tcp".
 	Ports []string `json:"ports,omitempty"`
 	// Instances are those wanted and those that exist, by name.

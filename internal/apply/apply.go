@@ -66,6 +66,8 @@ type Sources struct {
 	// Old is the image in force; Here says that Incus has it.
 	Old  plan.Image
 	Here bool
+	// Again tries at once what failed before: somebody asks for it.
+	Again bool
 	// Ready is called when a build has ended.
 	Ready func()
 }

@@ -169,7 +169,7 @@ func (l *Loop) built(ctx context.Context, f *found, project, key string, a ask, 
 	_, here := have.Images[old.Fingerprint]
 	if l.host.Builds != nil {
 		img, err = l.host.Builds.Image(ctx, Sources{
-			Stack: l.stack, Project: project, Ref: a.ref, Names: a.names, Old: old, Here: here, Ready: l.Dirty,
+			Stack: l.stack, Project: project, Ref: a.ref, Names: a.names, Old: old, Here: here, Again: l.asking, Ready: l.Dirty,
 		})
 	}
 

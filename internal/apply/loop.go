@@ -47,6 +47,7 @@ type Loop struct {
 	// newer images.
 	checkAt time.Time
 	refresh *refresh
+	asking  bool // this pass obeys such a word
 }
 
 // mail is what was posted since the last pass.

@@ -49,7 +49,7 @@ func (l *Loop) Refresh(take bool, by string, done chan<- struct{}) {
 // image is to be taken now.
 func (l *Loop) checkUpdates(ctx context.Context, asked map[string]ask) map[string]bool {
 	word := l.refresh
-	l.refresh = nil
+	l.refresh, l.asking = nil, word != nil
 	newer := map[string]bool{}
 	var mu sync.Mutex
 	now := time.Now()
@@ -68,7 +68,10 @@ func (l *Loop) checkUpdates(ctx context.Context, asked map[string]ask) map[strin
 		u := before[key]
 		scheduled := a.update.Check != "" || a.ref.Every > 0
 		if word == nil && !scheduled {
-			l.setUpdate(&mu, key, plan.Update{})
+			if u.Digest == "" {
+				l.setUpdate(&mu, key, plan.Update{})
+			}
+
 			continue
 		}
 

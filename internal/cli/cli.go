@@ -126,7 +126,7 @@ The daemon is "ic-agent run", started by ic-agent.service. The other verbs ask i
 	root.AddCommand(c.confirm(), c.destroy(), c.dns(), schema(), version())
 	root.AddCommand(parse(), dbcheck(), mkdir())
 	root.AddCommand(c.history(), c.diff(), c.rollback(), c.retry(), c.why())
-	root.AddCommand(buildImage())
+	root.AddCommand(c.update(), buildImage())
 	root.SetHelpCommand(help(root))
 	return root
 }

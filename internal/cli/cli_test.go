@@ -103,6 +103,13 @@ func (b backend) Reload(_ context.Context, wait bool) (api.ReloadReply, error) {
 	return b.Found, b.refusal()
 }
 
+func (b backend) Update(_ context.Context, req api.UpdateRequest) ([]api.UpdateReply, error) {
+	return []api.UpdateReply{
+		{Stack: "blog", Service: "web", Image: "nginx:1.27", Text: "up to date"},
+		{Stack: "blog", Service: "db", Image: "postgres:17", Text: "the registry is down", Failed: req.Apply},
+	}, b.refusal()
+}
+
 func (b backend) ConfirmRemoval(_ context.Context, stacks []string) ([]string, error) {
 	return slices.Concat(b.Removed, stacks), b.refusal()
 }

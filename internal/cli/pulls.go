@@ -16,6 +16,34 @@ func (v view) pulls(all []api.Pull) {
 	}
 }
 
+// updates prints what is known of newer images of a stack.
+func (v view) updates(all []api.Service) {
+	var lines []string
+	for _, s := range all {
+		if s.Update != "" {
+			lines = append(lines, s.Name+": "+s.Update)
+		}
+	}
+	v.list("Images", len(lines), func(i int) string { return lines[i] })
+}
+
+// available prints a line for each newer image of any stack.
+func (v view) available(all []api.Stack) {
+	first := true
+	for _, st := range all {
+		for _, s := range st.Services {
+			if s.Update == "" {
+				continue
+			}
+			if first {
+				v.printf("\n")
+			}
+			first = false
+			v.printf("%s/%s: %s\n", v.paint(bold, st.Name), s.Name, s.Update)
+		}
+	}
+}
+
 // pulling says how far a pull is.
 func pulling(p api.Pull) string {
 	switch {

@@ -53,6 +53,7 @@ func (v view) all(s api.Status) {
 			v.printf("%s: %s\n", v.paint(bold, st.Name), hang(condition(c)))
 		}
 	}
+	v.available(s.Stacks)
 	v.pulls(s.Pulls)
 	v.printf("\n%s\n", v.agent(s))
 	for _, p := range s.Problems {
@@ -175,6 +176,7 @@ func (v view) one(s api.Stack, incus api.Incus) {
 		}
 		return condition(c) + lasts
 	})
+	v.updates(s.Services)
 	v.list("Warnings", len(s.Warnings), func(i int) string {
 		w := s.Warnings[i]
 		return place(filepath.Base(w.File), w.Line, 0) + keyed(w.Key) + w.Text
