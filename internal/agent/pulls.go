@@ -68,6 +68,10 @@ func (s *supplied) Do(ctx context.Context, project string, op plan.Op) error {
 
 	select {
 	case <-p.done:
+		if underway && p.err == nil && p.op.Config != asked.Config {
+			return s.Client.Do(ctx, project, asked) // which says that the image that came is another one
+		}
+
 		return p.err
 	case <-ctx.Done():
 		return ctx.Err()

@@ -111,8 +111,9 @@ func (l *Loop) images(ctx context.Context, p plan.Project, have plan.Observed) (
 
 	_ = group.Wait() // the functions return no errors
 	l.neverPulled(f, all, have)
-	for key, img := range f.known {
-		f.known[key] = distinct(img, have)
+	distinguish(f.known, have)
+	if len(f.missing) == 0 && !maps.EqualFunc(f.known, l.led.Images, func(a, b plan.Image) bool { return a.Fingerprint == b.Fingerprint }) {
+		l.led.Earlier = l.led.Images
 	}
 
 	l.led.Images = f.known
@@ -214,10 +215,24 @@ func (l *Loop) neverPulled(f *found, asked map[string]ask, have plan.Observed) {
 	}
 }
 
-// distinct is the image under a fingerprint of its own where Incus has another one with the same layers. What runs
-// already goes on under the name it has.
-func distinct(img plan.Image, have plan.Observed) plan.Image {
-	other := have.Images[img.Fingerprint].Config
+// distinguish gives fingerprints of their own to images that have the same layers as another one, of Incus or of the
+// same stack, and another config.
+func distinguish(known map[string]plan.Image, have plan.Observed) {
+	configs := map[string]string{} // by fingerprint
+	for fp, img := range have.Images {
+		configs[fp] = img.Config
+	}
+
+	for _, key := range slices.Sorted(maps.Keys(known)) {
+		img := distinct(known[key], configs[known[key].Fingerprint], have)
+		known[key] = img
+		configs[img.Fingerprint] = img.Config
+	}
+}
+
+// distinct is the image under a fingerprint of its own where another one with the same layers has another config.
+// What runs already goes on under the name it has.
+func distinct(img plan.Image, other string, have plan.Observed) plan.Image {
 	if img.Marked || other == "" || img.Config == "" || other == img.Config || img.MarkedFingerprint == "" {
 		return img
 	}

@@ -17,6 +17,8 @@ type Ledger struct {
 	// Images holds what registries said, by the reference as written: first-seen digests, so that a
 	// converged service never needs its registry again.
 	Images map[string]Image
+	// Earlier holds the images that were in force before those of Images: they are kept on the host.
+	Earlier map[string]Image
 	// Updates is what is known of newer images, by the reference as written.
 	Updates map[string]Update
 	// Addresses are the addresses handed out, by Incus network and instance.

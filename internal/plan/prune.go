@@ -21,8 +21,10 @@ func Surplus(have map[string]ObservedImage, owner string, needed map[string]bool
 
 // Needs adds the fingerprints of all images that a stack runs, or may go back to.
 func (l Ledger) Needs(needed map[string]bool) {
-	for _, img := range l.Images {
-		needed[img.Fingerprint] = true
+	for _, images := range []map[string]Image{l.Images, l.Earlier} {
+		for _, img := range images {
+			needed[img.Fingerprint] = true
+		}
 	}
 
 	for _, v := range l.Good {

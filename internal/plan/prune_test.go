@@ -17,6 +17,7 @@ func TestSurplusIsOursUnneededAndOld(t *testing.T) {
 		"young":    {Owner: "me", Touched: now.Add(-time.Hour)},
 		"running":  {Owner: "me", Touched: old},
 		"previous": {Owner: "me", Touched: old},
+		"earlier":  {Owner: "me", Touched: old},
 		"used":     {Owner: "me", Touched: old},
 		"theirs":   {Owner: "somebody", Touched: old},
 		"by hand":  {Touched: old},
@@ -24,8 +25,9 @@ func TestSurplusIsOursUnneededAndOld(t *testing.T) {
 	}
 	needed := map[string]bool{"used": true}
 	plan.Ledger{
-		Images: map[string]plan.Image{"nginx": {Fingerprint: "running"}},
-		Good:   map[string]plan.Version{"web": {Image: plan.Image{Fingerprint: "previous"}}},
+		Images:  map[string]plan.Image{"nginx": {Fingerprint: "running"}},
+		Earlier: map[string]plan.Image{"nginx": {Fingerprint: "earlier"}},
+		Good:    map[string]plan.Version{"web": {Image: plan.Image{Fingerprint: "previous"}}},
 	}.Needs(needed)
 	diff := cmp.Diff([]string{"surplus"}, plan.Surplus(have, "me", needed, 24*time.Hour, now))
 	if diff != "" {
