@@ -97,6 +97,11 @@ func (l *Loop) do(ctx context.Context, s plan.Step) outcome {
 
 	defer sem.Release(1)
 
+	stop, ok := s.Op.(plan.StopInstance)
+	if ok && stop.Drain > 0 {
+		wait(ctx, stop.Drain)
+	}
+
 	start := time.Now()
 	err = l.host.Server.Do(ctx, l.led.Project.Incus, s.Op)
 

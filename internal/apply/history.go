@@ -32,10 +32,10 @@ func (l *Loop) accept(p plan.Project, who, why string) {
 	l.outcome = ""
 }
 
-// renewed begins a generation where an image of the one in force has become another one.
-func (l *Loop) renewed(before, now map[string]plan.Image) {
+// renewed begins a generation where an image of the one in force has become another one, and says whether it did.
+func (l *Loop) renewed(before, now map[string]plan.Image) bool {
 	if l.fresh != nil {
-		return
+		return false
 	}
 
 	var changed []string
@@ -50,6 +50,8 @@ func (l *Loop) renewed(before, now map[string]plan.Image) {
 		l.accept(*l.led.Project, "ic-agent", "another image: "+strings.Join(changed, ", "))
 		l.env.generation = l.led.Generation
 	}
+
+	return len(changed) > 0
 }
 
 // chronicle keeps the generation in force, once everything about it is known.
@@ -94,6 +96,11 @@ func (l *Loop) contents(p plan.Project) []plan.KeptFile {
 	var out []plan.KeptFile
 	for _, path := range p.Files {
 		f := plan.KeptFile{Path: path}
+		if slices.Contains(p.SecretFiles, path) {
+			out = append(out, plan.KeptFile{Path: path, Omitted: "it holds a secret"})
+			continue
+		}
+
 		if l.host.ReadFile != nil {
 			var err error
 			f.Content, err = l.host.ReadFile(path)
@@ -113,7 +120,17 @@ func (l *Loop) contents(p plan.Project) []plan.KeptFile {
 }
 
 // secretsOf lists the contents of a project's secrets, without the line break at their end.
-func secretsOf(plan.Project) [][]byte { return nil }
+func secretsOf(p plan.Project) [][]byte {
+	var out [][]byte
+	for _, f := range p.Secrets() {
+		content := bytes.TrimSpace(f.Secret.Reveal())
+		if len(content) > 0 {
+			out = append(out, content)
+		}
+	}
+
+	return out
+}
 
 // conclusion says what has become of the generation in force, "" while that is open.
 func (l *Loop) conclusion() string {
@@ -223,7 +240,7 @@ func (l *Loop) goTo(o order) {
 
 	maps.Copy(images, g.Images)
 	l.led.Images, l.led.Rollouts = images, nil
-	l.accept(*g.Project, o.by, fmt.Sprintf("rollback to generation %d", o.generation))
+	l.accept(g.Project.Unlocked(*l.led.Project), o.by, fmt.Sprintf("rollback to generation %d", o.generation))
 	l.env = environment{generation: l.led.Generation, refreshed: map[string]bool{}}
 	for ref := range g.Images {
 		l.env.refreshed[ref] = true // It is to be this very image, whatever the registry has by now.

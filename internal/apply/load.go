@@ -44,6 +44,9 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 	l.loaded = src.Hash
 
 	if l.led.Pin != nil && l.led.Pin.File == p.Hash {
+		known := l.led.Project.Unlocked(p)
+		l.led.Project, l.turn.Project = &known, &known
+
 		return // It was read to know what it refers to; what is wanted is what somebody went back to.
 	}
 

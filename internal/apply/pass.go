@@ -135,11 +135,8 @@ func (l *Loop) diff(ctx context.Context, have plan.Observed) plan.Plan {
 	l.seen(have)
 	l.ended(ctx, have)
 	l.count(have, time.Now())
-	wide := plan.Widen(*l.led.Project, l.led.Good)
-	before := l.led.Images
-	in := l.prepare(ctx, wide, have)
-	l.renewed(before, in.Images)
-	want := l.roll(ctx, wide, in, plan.Render(*l.led.Project, in), have)
+	wide, in := l.widen(ctx, have)
+	want := l.roll(ctx, wide, in, have)
 	l.ports(ctx, &want, have)
 	l.turn.Desired, l.turn.Observed, l.turn.Segments = want, have, in.Segments
 

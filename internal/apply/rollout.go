@@ -14,15 +14,34 @@ import (
 // keptLines is how much of what a failed instance wrote is kept.
 const keptLines = 20
 
+// widen prepares what the project needs, in its present version and in the one before, and for the candidates of its
+// updates.
+func (l *Loop) widen(ctx context.Context, have plan.Observed) (plan.Project, plan.Input) {
+	before := l.led.Images
+	wide := plan.Widen(plan.Spare(*l.led.Project, l.led), l.led.Good)
+	in := l.prepare(ctx, wide, have)
+	if l.renewed(before, in.Images) {
+		wide = plan.Widen(plan.Spare(*l.led.Project, l.led), l.led.Good)
+		in = l.prepare(ctx, wide, have)
+	}
+
+	return wide, in
+}
+
 // roll decides which instances may have the version of the file now, and remembers how far the updates are.
-func (l *Loop) roll(ctx context.Context, wide plan.Project, in plan.Input, want plan.Desired, have plan.Observed) plan.Desired {
+func (l *Loop) roll(ctx context.Context, wide plan.Project, in plan.Input, have plan.Observed) plan.Desired {
 	l.rearm()
+	want := plan.Render(plan.Surging(*l.led.Project, l.led, in.Images), in)
 	rolled := plan.Roll(plan.Rolling{
 		Project: *l.led.Project, Generation: l.led.Generation, New: want, Old: plan.Before(wide, l.led.Good, in), Have: have,
 		Ledger: l.led, Addresses: in.Addresses, Now: time.Now(),
 	})
 	for _, f := range rolled.Failures {
 		l.note(ctx, rolled.Rollouts, f)
+	}
+
+	for _, name := range rolled.Again {
+		delete(l.led.Started, name)
 	}
 
 	for _, name := range rolled.Accepted {
@@ -56,6 +75,10 @@ func (l *Loop) rearm() {
 
 	l.led.Host = l.host.Boot
 	for _, ro := range l.led.Rollouts {
+		if ro.Surge != nil {
+			ro.Surge.Start, ro.Surge.Moved = time.Time{}, time.Time{}
+		}
+
 		for _, trials := range []map[string]plan.Trial{ro.Trials, ro.Returns} {
 			for name, t := range trials {
 				t.Start, t.Moved = time.Time{}, time.Time{}
@@ -74,11 +97,20 @@ func (l *Loop) note(ctx context.Context, rollouts map[string]plan.Rollout, f pla
 
 	ro := rollouts[f.Service]
 	if ro.Evidence == "" {
-		ro.Evidence = fmt.Sprintf("%s: %s\n%s", f.Instance, f.Reason, lastLines(text))
+		ro.Evidence = fmt.Sprintf("%s: %s\n%s", f.Instance, f.Reason, lastLines(l.censored(text)))
 		rollouts[f.Service] = ro
 	}
 
 	l.log.WarnContext(ctx, "update failed", "service", f.Service, "instance", f.Instance, "reason", f.Reason, "phase", string(ro.Phase))
+}
+
+// censored takes the secrets of the project out of a text.
+func (l *Loop) censored(text string) string {
+	for _, s := range secretsOf(*l.led.Project) {
+		text = strings.ReplaceAll(text, string(s), "(secret)")
+	}
+
+	return text
 }
 
 func lastLines(text string) string {
@@ -93,9 +125,13 @@ func (l *Loop) inForce() *plan.Project {
 	p.Services = slices.Clone(p.Services)
 	for i, s := range p.Services {
 		v, known := l.led.Good[s.Name]
-		if l.led.Rollouts[s.Name].Phase == plan.HeldBack && known {
+		ro := l.led.Rollouts[s.Name]
+		switch {
+		case ro.Phase == plan.HeldBack && known:
 			v.Service.Replicas = s.Replicas
 			p.Services[i] = v.Service
+		case ro.Surge != nil && ro.Surge.Failed == "" && ro.Phase != plan.Paused:
+			p.Services[i].Replicas++ // the candidate, which serves like the others
 		}
 	}
 

@@ -96,9 +96,10 @@ func (b *bench) condition(kind string) string {
 	return ""
 }
 
-// check gives web a health check.
+// check gives web a health check, and has it stopped before it is changed.
 func check(p *plan.Project) {
 	p.Services[1].Config = map[string]string{"user.healthcheck.enabled": "true", "user.healthcheck.test": `["CMD","ok"]`}
+	p.Services[1].Rollout.Order = plan.StopFirst
 }
 
 func policy(change func(*plan.Service)) func(*plan.Project) {
@@ -457,4 +458,88 @@ func TestGoingBackWritesTheOldValues(t *testing.T) {
 			t.Errorf("warnings: %v", w)
 		}
 	})
+}
+
+// first lets a candidate come first.
+func first(p *plan.Project) {
+	check(p)
+	p.Services[1].Rollout.Order, p.Services[1].Replicas = "", 1
+}
+
+// TestCandidateComesFirst: a service with a health check and nothing exclusive is updated by a candidate beside it,
+// which serves while the instance itself changes, and goes in the end.
+func TestCandidateComesFirst(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.edit(blog("1", first))
+		b.verdict("web-1", "healthy")
+		b.pass(time.Minute)
+		b.writes()
+		b.edit(blog("2", first, mode("b")))
+		b.mustHaveModes("a Running, b Running")
+		b.verdict("web-2", "healthy")
+		b.pass(5 * time.Second)
+		b.mustHaveModes("a Running, b Running")
+		b.pass(10 * time.Second)
+		b.mustHaveModes("b Running, b Running")
+		b.verdict("web-1", "healthy")
+		b.pass(10 * time.Second)
+		b.mustHaveModes("b Running")
+		b.mustBe(apply.InSync)
+		if n := b.loop.View().Ledger.Good["web"].Hash; n != "2" {
+			t.Errorf("good is %q", n)
+		}
+	})
+}
+
+// TestFailedCandidateTouchesNothing that runs.
+func TestFailedCandidateTouchesNothing(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.edit(blog("1", first))
+		b.verdict("web-1", "healthy")
+		b.pass(time.Minute)
+		before, _ := b.server.Instance("blog", "web-1")
+		b.server.SetApp("blog", "web-2", incustest.App{Dies: func(map[string]string) bool { return true }, Console: "no such key\n"})
+		b.edit(blog("2", first, mode("b")))
+		b.pass(time.Minute)
+		b.mustHaveModes("a Running")
+		after, _ := b.server.Instance("blog", "web-1")
+		if !after.LastUsedAt.Equal(before.LastUsedAt) {
+			t.Error("what ran was restarted")
+		}
+
+		if text := b.condition(plan.TypeRolledBack); !strings.Contains(text, "the candidate: it ended with exit code 1") {
+			t.Errorf("it says %q", text)
+		}
+
+		if e := b.loop.View().Ledger.Rollouts["web"].Evidence; !strings.Contains(e, "no such key") {
+			t.Errorf("kept of it: %q", e)
+		}
+	})
+}
+
+// TestKilledWithACandidate: whichever call the agent dies in, the candidate goes in the end and the update is done.
+func TestKilledWithACandidate(t *testing.T) {
+	for n := 1; n <= 10; n++ {
+		inBubble(t, func(b *bench) {
+			b.edit(blog("1", first))
+			b.verdict("web-1", "healthy")
+			b.pass(time.Minute)
+			b.quiet()
+			b.server.Fail(incustest.Fault{Path: "/1.0/*", Nth: n, Hang: true})
+			p := blog("2", first, mode("b"))
+			b.files.Store(p.Hash, p)
+			b.loop.Changed(apply.Source{Stack: "blog", Files: []string{p.Source}, Hash: p.Hash}, nil)
+			b.pass(2 * time.Second)
+			b.end()
+			b.server.Mend()
+			b.begin()
+			b.edit(p)
+			b.pass(time.Minute)
+			b.verdict("web-2", "healthy")
+			b.pass(time.Minute)
+			b.verdict("web-1", "healthy")
+			b.pass(time.Minute)
+			b.mustHaveModes("b Running")
+		})
+	}
 }

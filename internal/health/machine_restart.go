@@ -8,6 +8,11 @@ import (
 // seeStopped takes in a stopped instance; what is said about it only once.
 func (m *Machine) seeStopped(e Seen, now time.Time, first bool) {
 	if m.state == StateStopped && !e.Told {
+		if e.Marked { // before it was restarted somebody said that it shall not be
+			m.manual = "the key " + KeyStopped
+			m.dropRestart()
+		}
+
 		return // seen before
 	}
 

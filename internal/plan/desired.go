@@ -79,6 +79,8 @@ type DesiredInstance struct {
 	Listens []Listen
 	// Forwards are those of them that the agent carries.
 	Forwards []Forward
+	// Drain is the time between the withdrawal of its names and its stop signal, where it is stopped.
+	Drain time.Duration
 	// Lasting says that its program is not to end (restart: always or unless-stopped).
 	Lasting bool
 	// Leave says that it is not touched in this pass, whatever it is like.

@@ -200,10 +200,6 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 		c.config[KeyFiles] = ""
 	}
 
-	if have.Config[KeyHeld] != "" && w.Config[KeyHeld] == "" {
-		c.config[KeyHeld] = ""
-	}
-
 	c.devices = changedDevices(w, have)
 	d.settle(id, c.config)
 
@@ -311,16 +307,33 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	}
 
 	cause := changeCause(w, have, c)
+	if c.restart && !running && start {
+		d.guard(w, have, c, cause)
+	}
+
 	if c.restart && running {
 		if d.waits(w) {
 			return // what runs keeps running until what it needs is there
 		}
 
 		deps := append(d.prerequisites(w), d.stopDependents(w.Service)...)
-		d.step(id, StopInstance{Name: w.Name, Grace: w.Grace}, cause, deps...).Interrupts = true
+		d.step(id, StopInstance{Name: w.Name, Grace: w.Grace, Drain: w.Drain}, cause, deps...).Interrupts = true
 		start = true
 	}
 
+	d.carry(w, have, c, cause)
+	if start && !(c.restart && running) && d.waits(w) {
+		return
+	}
+
+	if start {
+		d.step(id, StartInstance{Name: w.Name}, startReason(c.restart && running, cause), d.startDeps(w)...)
+	}
+}
+
+// carry brings what differs into an instance, which is stopped for what only a start applies.
+func (d *differ) carry(w DesiredInstance, have ObservedInstance, c changes, cause string) {
+	id := ID{KindInstance, w.Name}
 	if c.rebuild {
 		d.step(id, RebuildInstance{Name: w.Name, Fingerprint: w.Image.Fingerprint}, cause, d.prerequisites(w)...)
 	}
@@ -344,13 +357,22 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	if c.signal != "" {
 		d.signal(w, c.signal)
 	}
+}
 
-	if start && !(c.restart && running) && d.waits(w) {
+// guard keeps the health daemon from restarting, in the middle of its change, an instance that ended by itself; one
+// that it has just begun is stopped. The change itself takes the mark away.
+func (d *differ) guard(w DesiredInstance, have ObservedInstance, c changes, cause string) {
+	policy := have.Config[keyHealthPrefix+"restart"]
+	if policy == "" || policy == "no" || have.Config[KeyParked] != "" {
 		return
 	}
 
-	if start {
-		d.step(id, StartInstance{Name: w.Name}, startReason(c.restart && running, cause), d.startDeps(w)...)
+	id := ID{KindInstance, w.Name}
+	mark := map[string]string{KeyChanging: "true", keyHealthStopped: "true"}
+	d.step(id, UpdateInstance{Name: w.Name, Config: mark}, "nobody is to restart it during its change")
+	d.step(id, StopInstance{Name: w.Name, Grace: w.Grace}, cause)
+	for k := range mark {
+		c.config[k] = ""
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// returnTries is how often an instance is started again that ends on its way back.
+const returnTries = 3
+
 // goBack returns the instances to the version before, the broken ones first.
 func (u *update) goBack() {
 	policy := u.s.Rollback
@@ -25,6 +28,13 @@ func (u *update) goBack() {
 		var why string
 		var due time.Time
 		t, why, due = u.judge(m, m.was, t, func(bool) time.Duration { return policy.Monitor })
+		if t.Failed != "" && !m.running && t.Tries < returnTries {
+			// It did well once; what ended may have been begun by somebody else with what failed.
+			t = Trial{Boot: t.Boot, Moved: u.in.Now, Tries: t.Tries + 1}
+			u.out.Again = append(u.out.Again, m.now.Name)
+			why = "it is started again"
+		}
+
 		if t.ended() {
 			u.ro.NotBefore = u.in.Now.Add(policy.Delay)
 		}
@@ -120,8 +130,7 @@ func (u *update) hold() {
 			w = m.now
 		}
 
-		w.Config = maps.Clone(w.Config)
-		w.Config[KeyHeld] = heldWord(u.ro)
+		w.Config = cloneWith(w.Config, KeyHeld, heldWord(u.ro))
 		u.want(w)
 	}
 

@@ -30,6 +30,11 @@ const (
 	// KeyHeld says, on an instance that went back to the version before, which newer one failed: the files' hash
 	// and the image's digest.
 	KeyHeld = "user.ic-agent.held"
+	// KeyChanging marks an instance that ended by itself and is being changed: the health daemon is not to restart it
+	// meanwhile.
+	KeyChanging = "user.ic-agent.changing"
+	// KeySurge marks the candidate of an update, which is deleted when it is wanted no more.
+	KeySurge = "user.ic-agent.surge"
 	// KeyAliases are the further DNS names of the instance's service: "net=alias,alias net2=alias".
 	KeyAliases = "user.ic-agent.aliases"
 
@@ -61,12 +66,12 @@ const (
 const parkedRunning = "running"
 
 // sometimes are the keys of our own that an instance has or has not; KeyKeys does not name them.
-var sometimes = []string{KeyParked, KeyProtect}
+var sometimes = []string{KeyParked, KeyProtect, KeyChanging, KeyHeld, KeySurge}
 
 // setBefore lists the keys that we have set on an object, so that those no longer wanted go.
 func setBefore(have map[string]string) []string {
 	before := append(strings.Fields(have[KeyKeys]), sometimes...)
-	if have[KeyParked] != "" {
+	if have[KeyParked] != "" || have[KeyChanging] != "" {
 		before = append(before, keyHealthStopped)
 	}
 

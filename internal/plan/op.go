@@ -106,10 +106,10 @@ type (
 	// StartInstance starts a stopped instance; one that runs already is a success.
 	StartInstance struct{ Name string }
 	// StopInstance sends the stop signal, waits Grace, then kills; one that is stopped already is a
-	// success.
+	// success. Drain passes before, with the instance's names withdrawn.
 	StopInstance struct {
-		Name  string
-		Grace time.Duration
+		Name         string
+		Grace, Drain time.Duration
 	}
 	// DeleteInstance deletes a stopped instance; its volumes stay.
 	DeleteInstance struct{ Name string }

@@ -36,6 +36,9 @@ func (d *differ) removed() {
 func (d *differ) leave(name, cause string, deps ...ID) {
 	id := ID{KindInstance, name}
 	switch {
+	case d.have.Instances[name].Config[KeySurge] != "":
+		d.stop(name, surgeOver, deps...)
+		d.step(id, DeleteInstance{Name: name}, surgeOver, deps...)
 	case d.protected(name):
 		d.keeping = append(d.keeping, name)
 		d.plan.Blocked = append(d.plan.Blocked, Blocked{
@@ -163,7 +166,12 @@ func (d *differ) stop(name, cause string, deps ...ID) {
 		return
 	}
 
-	d.step(ID{KindInstance, name}, StopInstance{Name: name, Grace: graceOf(have)}, cause, deps...).Interrupts = true
+	op := StopInstance{Name: name, Grace: graceOf(have)}
+	if have.Config[KeySurge] != "" {
+		op.Drain = drain
+	}
+
+	d.step(ID{KindInstance, name}, op, cause, deps...).Interrupts = op.Drain == 0
 }
 
 // surplusNetworks deletes our networks that the file no longer has, after the instances that were on them.

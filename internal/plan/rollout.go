@@ -33,6 +33,8 @@ type Rolled struct {
 	Next time.Time
 	// Failures are the trials that failed just now: what they last wrote is to be read before they are undone.
 	Failures []Failure
+	// Again names the instances that are to be started again.
+	Again []string
 	// Accepted names the services whose version has just proved good.
 	Accepted []string
 	// Notes say what is to be known of an instance, by name.
@@ -164,6 +166,14 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 		return
 	}
 
+	var surge *DesiredInstance
+	wanted = slices.DeleteFunc(wanted, func(w DesiredInstance) bool {
+		if s.Replicas > 0 && w.Name == InstanceName(s, s.Replicas+1) {
+			surge = &w
+		}
+
+		return surge != nil && w.Name == surge.Name
+	})
 	members := make([]member, len(wanted))
 	moves := false
 	for i, w := range wanted {
@@ -173,7 +183,7 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 
 	if active && (ro.Hash != r.in.Project.Hash || ro.Digest != digest) {
 		ro = r.supersede(ro, members)
-		active = moves || len(ro.Trials) > 0
+		active = moves || len(ro.Trials) > 0 || ro.Surge != nil
 	}
 
 	switch {
@@ -188,7 +198,7 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 	}
 
 	ro.Hash, ro.Digest, ro.Generation = r.in.Project.Hash, digest, r.in.Generation
-	u := update{roller: r, s: s, ro: ro, members: members, from: v.Generation, same: !members[0].hasWas}
+	u := update{roller: r, s: s, ro: ro, members: members, from: v.Generation, same: !members[0].hasWas, surge: surge}
 	u.run()
 }
 
@@ -196,6 +206,10 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 // not known to be bad, goes on being watched.
 func (r *roller) supersede(ro Rollout, members []member) Rollout {
 	next := Rollout{Since: r.in.Now, Trials: map[string]Trial{}}
+	if ro.Phase == "" && ro.Surge != nil && ro.Surge.Failed == "" {
+		next.Surge = ro.Surge
+	}
+
 	for _, m := range members {
 		t, tried := ro.Trials[m.now.Name]
 		if tried && m.at && t.Failed == "" && t.Boot == m.now.Config[KeyBoot] {
@@ -256,11 +270,17 @@ func (r *roller) leave(s Service, ro Rollout, members []member) {
 func (r *roller) want(w DesiredInstance) {
 	_, byHand := r.in.Ledger.Stops[w.Name]
 	if byHand && w.Config[keyAutostart] == "true" {
-		w.Config = maps.Clone(w.Config)
-		w.Config[keyAutostart] = "false"
+		w.Config = cloneWith(w.Config, keyAutostart, "false")
 	}
 
 	r.out.Want.Instances = append(r.out.Want.Instances, w)
+}
+
+func cloneWith(m map[string]string, k, v string) map[string]string {
+	m = maps.Clone(m)
+	m[k] = v
+
+	return m
 }
 
 // look notes a time at which the answer may be another one.

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +17,8 @@ type update struct {
 	// back to.
 	from uint64
 	same bool
+	// surge is the instance that is started first; nil where none is.
+	surge *DesiredInstance
 }
 
 // run judges what was changed, decides whether to go on, and wants each instance as it is to be now.
@@ -31,8 +32,10 @@ func (u *update) run() {
 		u.ro.Returns = map[string]Trial{}
 	}
 
-	if u.ro.Phase == "" {
+	if u.ro.Phase == "" && u.candidate() {
 		u.forward()
+	} else if u.ro.Phase == GoingBack && u.served() {
+		u.wantCandidate()
 	}
 
 	if u.ro.Phase == GoingBack {
@@ -89,15 +92,6 @@ func (u *update) forward() {
 	}
 
 	u.move(busy, waits)
-}
-
-// monitor is for how long an instance has to be well.
-func (u *update) monitor(checked bool) time.Duration {
-	if checked {
-		return cmp.Or(u.s.Rollout.Monitor, monitorHealthy)
-	}
-
-	return cmp.Or(u.s.Rollout.Monitor, monitorUnchecked)
 }
 
 // failed counts the instances that are no good, and turns the update round when there are too many.
@@ -175,7 +169,12 @@ func (u *update) move(busy int, waits string) {
 			u.ro.Trials[m.now.Name] = Trial{Boot: m.now.Config[KeyBoot], Moved: u.in.Now}
 		}
 
-		u.want(m.now)
+		w := m.now
+		if u.served() {
+			w.Drain = drain
+		}
+
+		u.want(w)
 		left = true
 	}
 
@@ -250,4 +249,8 @@ func (u *update) done(left bool) {
 	if !byHand {
 		u.accept(u.s, u.members)
 	}
+
+	u.out.Want.Instances = slices.DeleteFunc(u.out.Want.Instances, func(w DesiredInstance) bool {
+		return u.surge != nil && w.Name == u.surge.Name
+	})
 }

@@ -73,6 +73,8 @@ type Rollout struct {
 	Since        time.Time
 	// Trials are the instances that were changed, by name; Returns those that went back.
 	Trials, Returns map[string]Trial
+	// Surge is the candidate that is started before any of them changes; nil where none is.
+	Surge *Trial
 	// NotBefore is when the next instance may change (delay).
 	NotBefore time.Time
 	// Reason says what went wrong; empty while nothing has.
@@ -90,6 +92,8 @@ type Trial struct {
 	// Moved is when it was changed; Start is its start as Incus tells it, zero before it was seen.
 	Moved, Start time.Time
 	Passed       bool
+	// Tries counts how often it was started again on its way back.
+	Tries int
 	// Failed says why it is no good; empty when it is.
 	Failed string
 }
@@ -129,6 +133,18 @@ func Widen(p Project, good map[string]Version) Project {
 	return wide
 }
 
+// Unlocked is Unlock for a project that others see: it changes a copy.
+func (p Project) Unlocked(now Project) Project {
+	p.Services = slices.Clone(p.Services)
+	for i := range p.Services {
+		p.Services[i].Files = slices.Clone(p.Services[i].Files)
+	}
+
+	p.Unlock(now)
+
+	return p
+}
+
 // Before spells out the services that are not the version they last did well with, as that version. wide is the
 // widened project, in what its present version is rendered with.
 func Before(wide Project, good map[string]Version, in Input) Desired {
@@ -161,7 +177,9 @@ func Before(wide Project, good map[string]Version, in Input) Desired {
 		return Desired{}
 	}
 
-	before.Unlock(wide)
+	before = before.Unlocked(wide)
+
+	before = before.Unlocked(wide)
 	d := Render(before, in)
 	d.Instances = slices.DeleteFunc(d.Instances, func(w DesiredInstance) bool { return !differs[w.Service] })
 
