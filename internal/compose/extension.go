@@ -344,10 +344,18 @@ func (s *service) agentExtension() {
 		OnChange:         asType[string](change["do"]), ChangeSignal: asType[string](change["signal"]),
 		Update: updatePolicy(m["update"]).Over(s.t.out.Update), Snapshot: asType[bool](m["snapshot"]), Protect: asType[bool](m["protect"]),
 	}
+	s.healthExtension()
 }
 
 func probeOf(kinds map[string]any) *plan.Probe {
 	for kind, v := range kinds {
+		switch v {
+		case "auto":
+			return &plan.Probe{Type: "auto"}
+		case "exec":
+			return nil
+		}
+
 		m := asType[map[string]any](v)
 
 		return &plan.Probe{

@@ -55,9 +55,13 @@ var projectExt = []extRule{
 // serviceExt are the keys of x-ic-agent below a service, in the order of the page.
 var serviceExt = []extRule{
 	{
-		name: "probe", kind: extMapping, one: true, example: "{http: {port: 8080, path: /healthz}}", later: true,
-		says: "A check made from the host instead of a command in the container; the times are those of `healthcheck`.",
+		name: "probe", kind: extMapping, one: true, short: "command", example: "{http: {port: 8080, path: /healthz}}",
+		says: "A check made from the host instead of a command in the container; the times are those of `healthcheck`. A plain word is `command`.",
 		below: []extRule{
+			{
+				name: "command", kind: extWord, words: []string{"auto", "exec"}, example: "auto",
+				says: "`auto` lets the host make what the healthcheck's command would, where it is a form it knows (curl, wget, nc -z, pg_isready, redis-cli ping); `exec`, the default, runs it in the container.",
+			},
 			{
 				name: "http", kind: extMapping, short: "port", example: "{port: 8080, path: /healthz}",
 				says: "Passes when the answer's status is 200 to 399. A plain number is `port`.",
@@ -93,14 +97,26 @@ var serviceExt = []extRule{
 					{name: "name", kind: extText, example: "example.org", says: "The name asked for."}, portExt("53 by default."), deviceExt,
 				},
 			},
+			{
+				name: "redis", kind: extMapping, short: "port", example: "{port: 6379}",
+				says: "Passes when PING is answered, be it with an error. A plain number is `port`.",
+				below: []extRule{
+					portExt("6379 by default."), {name: "body", kind: extText, example: "PONG", says: "A text that the answer must contain."}, deviceExt,
+				},
+			},
+			{
+				name: "postgres", kind: extMapping, short: "port", example: "{port: 5432}",
+				says:  "Passes when the server takes connections, whoever asks. A plain number is `port`.",
+				below: []extRule{portExt("5432 by default."), deviceExt},
+			},
 		},
 	},
 	{
-		name: "on-unhealthy", kind: extWord, words: []string{"restart", "none", "stop", "notify"}, example: "none", later: true,
+		name: "on-unhealthy", kind: extWord, words: []string{"restart", "none", "stop", "notify"}, example: "none",
 		says: "What is done about an unhealthy instance; `restart` where there is a restart policy, else `none`, by default.",
 	},
 	{
-		name: "success-threshold", kind: extNumber, least: 1, most: 1000, example: "3", later: true,
+		name: "success-threshold", kind: extNumber, least: 1, most: 1000, example: "3",
 		says: "How many checks in a row have to pass before an unhealthy instance is healthy again; 1 by default.",
 	},
 	{

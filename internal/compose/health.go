@@ -10,7 +10,11 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-const healthKey = "user.healthcheck."
+// healthKey begins the keys of lxc/incus-compose, agentKey those that the health daemon knows beyond them.
+const (
+	healthKey = "user.healthcheck."
+	agentKey  = "user.ic-agent."
+)
 
 // healthcheck writes the keys lxc/incus-compose writes, in its formats. A disabled check writes none.
 func (s *service) healthcheck() {
@@ -83,6 +87,35 @@ func (s *service) healthTimes(h *types.HealthCheckConfig) {
 
 	if h.StartInterval != nil && h.StartPeriod == nil {
 		s.warn("healthcheck.start_interval", "has no effect without start_period")
+	}
+}
+
+// healthExtension writes what x-ic-agent says about health.
+func (s *service) healthExtension() {
+	x := s.out.ServiceExtension
+	switch {
+	case x.Probe == nil:
+	case s.out.NoHealthcheck:
+		s.warn(extAgent+".probe", "has no effect: healthcheck is disabled")
+	case x.Probe.Type == "auto":
+		s.out.Config[agentKey+"probe"] = "auto"
+	default:
+		probe, err := json.Marshal(x.Probe)
+		if err != nil {
+			s.refuse(extAgent+".probe", err.Error(), "write {http: {port: 8080}}")
+			return
+		}
+
+		s.out.Config[agentKey+"probe"] = string(probe)
+		s.out.Config[healthKey+"enabled"] = "true"
+	}
+
+	if x.OnUnhealthy != "" {
+		s.out.Config[agentKey+"on-unhealthy"] = x.OnUnhealthy
+	}
+
+	if x.SuccessThreshold > 1 {
+		s.out.Config[agentKey+"probe-successes"] = strconv.Itoa(x.SuccessThreshold)
 	}
 }
 

@@ -7,15 +7,17 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 )
 
 // Probe is a check made from the host into the instance's network: it needs no program in the instance. It is
 // the JSON of KeyProbe, for example {"type":"http","port":8080,"path":"/healthz"}.
 type Probe struct {
 	// Type is "tcp" (a connection is accepted), "http" (a request is answered), "grpc" (grpc.health.v1 says
-	// SERVING) or "dns" (a name resolves).
+	// SERVING), "dns" (a name resolves), "redis" (PING is answered) or "postgres" (it takes connections).
 	Type string `json:"type"`
-	// Port is the port in the instance; 0 means 80 for http, 443 with TLS, 53 for dns; tcp and grpc need it.
+	// Port is the port in the instance; 0 means 80 for http, 443 with TLS, 53 for dns, 6379 for redis, 5432
+	// for postgres; tcp and grpc need it.
 	Port int `json:"port,omitempty"`
 	// Path is the path and query of an http request; empty means "/".
 	Path string `json:"path,omitempty"`
@@ -25,9 +27,12 @@ type Probe struct {
 	Host string `json:"host,omitempty"`
 	// Headers are sent with an http request.
 	Headers map[string]string `json:"headers,omitempty"`
-	// Status is the http status expected; 0 means any from 200 to 399.
-	Status int `json:"status,omitempty"`
-	// Body is a text the first 64 KiB of an http answer must contain; empty means none.
+	// Status is the http status expected; 0 means any from 200 to 399. Any takes every status, and Follow goes
+	// where a redirection says, up to five times, as long as that is the same instance and port.
+	Status int  `json:"status,omitempty"`
+	Any    bool `json:"any,omitempty"`
+	Follow bool `json:"follow,omitempty"`
+	// Body is a text the first 64 KiB of an http or redis answer must contain; empty means none.
 	Body string `json:"body,omitempty"`
 	// TLS asks for TLS under http, tcp and grpc. The certificate is not verified unless Verify is set.
 	TLS    bool `json:"tls,omitempty"`
@@ -36,6 +41,10 @@ type Probe struct {
 	Service string `json:"service,omitempty"`
 	// Name is what dns asks for.
 	Name string `json:"name,omitempty"`
+	// Password is what redis is told before; empty means nothing.
+	Password string `json:"password,omitempty"`
+	// Within is a limit closer than the check's timeout; 0 means none.
+	Within time.Duration `json:"-"`
 	// Device is the NIC whose address is used; empty means the first with a static address.
 	Device string `json:"device,omitempty"`
 }
@@ -62,12 +71,13 @@ func parseProbe(text string) (*Probe, error) {
 		if p.Port == 0 {
 			return nil, errors.New("write a port")
 		}
+	case "redis", "postgres":
 	case "dns":
 		if p.Name == "" {
 			return nil, errors.New("write the name to ask for")
 		}
 	default:
-		return nil, errors.New("write the type http, tcp, grpc or dns")
+		return nil, errors.New("write the type http, tcp, grpc, dns, redis or postgres")
 	}
 
 	return &p, nil
@@ -80,6 +90,10 @@ func (p Probe) At() int {
 		return p.Port
 	case p.Type == "dns":
 		return 53
+	case p.Type == "redis":
+		return 6379
+	case p.Type == "postgres":
+		return 5432
 	case p.TLS:
 		return 443
 	}

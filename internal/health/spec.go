@@ -36,7 +36,8 @@ const (
 
 // The keys of our own, beyond that protocol.
 const (
-	// KeyProbe holds a Probe as JSON: a check made from the host instead of a command in the instance.
+	// KeyProbe holds a Probe as JSON: a check made from the host instead of a command in the instance; or the
+	// word "auto": the host makes what the command would, where Recognise knows it.
 	KeyProbe = "user.ic-agent.probe"
 	// KeyOnUnhealthy is "restart", "none", "stop" or "notify".
 	KeyOnUnhealthy = "user.ic-agent.on-unhealthy"
@@ -68,6 +69,10 @@ type Spec struct {
 	Test []string
 	// Probe is made from the host instead of Test; nil means none.
 	Probe *Probe
+	// Auto asks for a Shortcut: a probe from the host that judges as Test does, and whose failure Test has to
+	// confirm. A nil Shortcut means that none is known.
+	Auto     bool
+	Shortcut *Probe
 	// Interval is from the end of a probe to the start of the next, Timeout bounds one.
 	Interval, Timeout time.Duration
 	// StartPeriod is how long after the start of the instance failures do not count, StartInterval is the
@@ -101,7 +106,7 @@ func (s Spec) Checked() bool { return len(s.Test) > 0 || s.Probe != nil }
 
 // SameCheck tells whether two specs judge by the same thing, so that what was learned of one holds for the other.
 func (s Spec) SameCheck(o Spec) bool {
-	return slices.Equal(s.Test, o.Test) && (s.Probe == nil) == (o.Probe == nil) && (s.Probe == nil || s.Probe.same(*o.Probe))
+	return s.Auto == o.Auto && slices.Equal(s.Test, o.Test) && (s.Probe == nil) == (o.Probe == nil) && (s.Probe == nil || s.Probe.same(*o.Probe))
 }
 
 // ParseSpec reads the keys of an instance. watched tells whether it is ours to look after; when it is not though
@@ -114,11 +119,20 @@ func ParseSpec(config map[string]string) (spec Spec, watched bool, why string, e
 		Retries: r.count(KeyRetries, DefaultRetries), Successes: r.count(KeySuccesses, 1), Early: config[KeyEarly] == "true",
 	}
 	spec.Test = r.test()
-	spec.Probe = r.probe()
+	spec.Auto = config[KeyProbe] == "auto"
+	if spec.Auto {
+		spec.Shortcut = Recognise(spec.Test, func(name string) (string, bool) {
+			v, set := config["environment."+name]
+			return v, set
+		})
+	} else {
+		spec.Probe = r.probe()
+	}
+
 	spec.Restart = r.policy()
 	spec.OnUnhealthy = r.reaction(spec.Restart)
 
-	wants := config[KeyTest] != "" || config[KeyProbe] != "" || spec.Restart.Acts()
+	wants := config[KeyTest] != "" || config[KeyProbe] != "" && !spec.Auto || spec.Restart.Acts()
 	switch {
 	case !wants:
 		return spec, false, "", nil
@@ -142,8 +156,11 @@ func (s Spec) Config() map[string]string {
 		c[KeyTest] = mustJSON(s.Test)
 	}
 
-	if s.Probe != nil {
+	switch {
+	case s.Probe != nil:
 		c[KeyProbe] = mustJSON(s.Probe)
+	case s.Auto:
+		c[KeyProbe] = "auto"
 	}
 
 	for _, d := range []struct {

@@ -227,6 +227,8 @@ func (s Spec) Words() string {
 	switch {
 	case s.Probe != nil:
 		return s.Probe.String()
+	case s.Shortcut != nil:
+		return s.Shortcut.String() + " (auto)"
 	case len(s.Test) == 0:
 		return ""
 	case s.Test[0] == "CMD-SHELL":

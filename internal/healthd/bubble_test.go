@@ -78,7 +78,7 @@ func (h *host) up() {
 	b := &backend{h.c}
 	var mu sync.Mutex
 	h.r = health.NewRunner(health.Options{
-		Instances: b, Hands: b, Prober: prober{h.c}, Hints: b.hints, Self: "ic-healthd", Random: func() float64 { return 0.5 },
+		Instances: b, Hands: b, Prober: newProber(h.c), Hints: b.hints, Self: "ic-healthd", Random: func() float64 { return 0.5 },
 		Saved: maps.Clone(h.kept), Log: slog.New(slog.NewTextHandler(h.log, nil)),
 		Save: func(all map[health.ID]health.Saved) error {
 			mu.Lock()
@@ -365,6 +365,7 @@ func TestH23AnUnhealthyInstanceIsStoppedGracefullyAndStarted(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		h.is("web", "healthy", "Running")
 		before, _ := h.srv.Instance("blog", "web")
+		h.srv.SetUser("ic-healthd") // who stops it from now on
 		h.says("web", 1)
 		time.Sleep(25 * time.Second)
 		h.is("web", "unhealthy", "Running") // within its grace

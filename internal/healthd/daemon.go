@@ -93,7 +93,7 @@ func runnerOf(conf Config, saved map[health.ID]health.Saved, kept store, press *
 	}
 
 	return health.NewRunner(health.Options{
-		Instances: b, Hands: b, Prober: prober{c}, Hints: b.hints, Self: self, Starved: press.starved.Load,
+		Instances: b, Hands: b, Prober: newProber(c), Hints: b.hints, Self: self, Starved: press.starved.Load,
 		Random: rand.Float64, Saved: saved, Save: kept.save, Log: conf.Log,
 	})
 }

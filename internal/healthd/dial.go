@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,10 @@ var errNoAddress = errors.New("the instance has no static address on its NIC tha
 
 // dial makes a probe from the host: a client like any other of the instance's network.
 func dial(ctx context.Context, devices map[string]map[string]string, p health.Probe, timeout time.Duration) health.Result {
+	if p.Within > 0 {
+		timeout = min(timeout, p.Within)
+	}
+
 	addr, err := addressOf(devices, p.Device)
 	if err != nil {
 		return health.Result{Verdict: health.NoAnswer, Output: err.Error()}
@@ -91,6 +96,10 @@ func ask(ctx context.Context, at string, p health.Probe) (string, error) {
 		return askGRPC(ctx, at, p)
 	case "dns":
 		return askDNS(ctx, at, p)
+	case "redis":
+		return askRedis(ctx, at, p)
+	case "postgres":
+		return askPostgres(ctx, at)
 	}
 
 	return askTCP(ctx, at, p)
@@ -131,14 +140,55 @@ func askHTTP(ctx context.Context, at string, p health.Probe) (string, error) {
 		scheme = "https"
 	}
 
+	tr := &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsFor(p), MaxResponseHeaderBytes: bodyLimit}
+	defer tr.CloseIdleConnections()
+	target := scheme + "://" + at + "/" + strings.TrimPrefix(p.Path, "/")
+	resp, err := requestHTTP(ctx, tr, target, p)
+	for hop := 0; p.Follow && err == nil && resp.StatusCode >= 300 && resp.StatusCode <= 399 && hop < maxHops; hop++ {
+		_ = resp.Body.Close()
+		target, err = sameServer(target, p, resp.Header.Get("Location"))
+		if err == nil {
+			resp, err = requestHTTP(ctx, tr, target, p)
+		}
+	}
+
+	if err != nil {
+		return "", err
+	}
+
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
+	switch {
+	case p.Any:
+	case p.Status != 0 && resp.StatusCode != p.Status:
+		return "", fmt.Errorf("the status is %s, not %d", resp.Status, p.Status)
+	case p.Status == 0 && (resp.StatusCode < 200 || resp.StatusCode > 399):
+		return "", fmt.Errorf("the status is %s", resp.Status)
+	}
+
+	switch {
+	case p.Body != "" && err != nil:
+		return "", fmt.Errorf("read the answer: %w", err)
+	case p.Body != "" && !strings.Contains(string(body), p.Body):
+		return "", fmt.Errorf("the answer does not contain %q", p.Body)
+	}
+
+	return resp.Status, nil
+}
+
+// maxHops is how many redirections are followed (busybox's wget follows as many).
+const maxHops = 5
+
+// requestHTTP makes one request; a redirection is an answer.
+func requestHTTP(ctx context.Context, tr *http.Transport, target string, p health.Probe) (*http.Response, error) {
 	method := p.Method
 	if method == "" {
 		method = http.MethodGet
 	}
 
-	req, err := http.NewRequestWithContext(ctx, method, scheme+"://"+at+"/"+strings.TrimPrefix(p.Path, "/"), nil)
+	req, err := http.NewRequestWithContext(ctx, method, target, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 
 	req.Header.Set("User-Agent", "ic-healthd")
@@ -150,27 +200,28 @@ func askHTTP(ctx context.Context, at string, p health.Probe) (string, error) {
 		req.Host = p.Host
 	}
 
-	tr := &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsFor(p), MaxResponseHeaderBytes: bodyLimit}
-	defer tr.CloseIdleConnections()
-	resp, err := tr.RoundTrip(req) // a redirection is an answer
+	return tr.RoundTrip(req)
+}
+
+// sameServer is where a redirection leads, as long as that is the server that sent it.
+func sameServer(from string, p health.Probe, location string) (string, error) {
+	base, err := url.Parse(from)
 	if err != nil {
 		return "", err
 	}
 
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
-	switch {
-	case p.Status != 0 && resp.StatusCode != p.Status:
-		return "", fmt.Errorf("the status is %s, not %d", resp.Status, p.Status)
-	case p.Status == 0 && (resp.StatusCode < 200 || resp.StatusCode > 399):
-		return "", fmt.Errorf("the status is %s", resp.Status)
-	case p.Body != "" && err != nil:
-		return "", fmt.Errorf("read the answer: %w", err)
-	case p.Body != "" && !strings.Contains(string(body), p.Body):
-		return "", fmt.Errorf("the answer does not contain %q", p.Body)
+	to, err := base.Parse(location)
+	if err != nil || location == "" {
+		return "", fmt.Errorf("it redirects to %q", location)
 	}
 
-	return resp.Status, nil
+	if to.Scheme != base.Scheme || to.Host != base.Host && to.Host != p.Host {
+		return "", fmt.Errorf("it redirects to another server, %s", to.Redacted())
+	}
+
+	to.Host = base.Host
+
+	return to.String(), nil
 }
 
 // askDNS asks the server in the instance for addresses of a name, over UDP.

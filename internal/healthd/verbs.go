@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/health"
-	"github.com/incus-compose/ic-agent/internal/incus"
-	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // Version is the program's; the command sets it.
@@ -25,7 +23,8 @@ const usage = `usage: ic-healthd VERB [OPTIONS]
 
   run                    the daemon, started by ic-healthd.service
   status [--json]        what it looks after, and how that is
-  probe STACK/SERVICE    make the check once, now, and show everything about it; PROJECT/INSTANCE works too
+  probe STACK/SERVICE    make the check once, now, and show everything about it; PROJECT/INSTANCE works too.
+        [--try LINE]     make this check instead, as if it stood in healthcheck.test
   version                the version
 
 Options of run:
@@ -48,8 +47,8 @@ const (
 
 // options are the flags of all verbs.
 type options struct {
-	incus, state, listen, level string
-	json                        bool
+	incus, state, listen, level, try string
+	json                             bool
 }
 
 // Main runs the command line and returns its exit code. reload is for run.
@@ -68,6 +67,7 @@ func Main(ctx context.Context, args []string, out, errs io.Writer, reload <-chan
 	f.StringVar(&o.state, "state", "/var/lib/ic-healthd", "")
 	f.StringVar(&o.listen, "listen", "/run/ic-healthd/status.sock", "")
 	f.StringVar(&o.level, "log-level", "info", "")
+	f.StringVar(&o.try, "try", "", "")
 	f.BoolVar(&o.json, "json", false, "")
 	err := f.Parse(args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -205,79 +205,4 @@ func remarks(r health.Row) []string {
 	}
 
 	return list
-}
-
-func probeVerb(ctx context.Context, o options, target string, out, errs io.Writer) int {
-	c := incus.New(incus.Options{Socket: o.incus})
-	stack, service, ok := strings.Cut(target, "/")
-	if !ok {
-		return failed(errs, exitUsage, fmt.Errorf("%q: write STACK/SERVICE or PROJECT/INSTANCE", target))
-	}
-
-	all, err := c.Instances(ctx)
-	if err != nil {
-		return failed(errs, exitFailed, err)
-	}
-
-	code, found := exitOK, false
-	for _, i := range all {
-		c := i.Instance.Config
-		if !(c[plan.KeyStack] == stack && c[plan.KeyService] == service || i.Project == stack && i.Name == service) {
-			continue
-		}
-
-		found = true
-		code = max(code, probeOne(ctx, o, shown(i.Project, i.Name, i.Instance), out))
-	}
-
-	if !found {
-		return failed(errs, exitFailed, fmt.Errorf("there is no %s: \"ic-healthd status\" lists what there is", target))
-	}
-
-	return code
-}
-
-// probeOne makes the check of one instance and prints all about it.
-func probeOne(ctx context.Context, o options, i health.Instance, out io.Writer) int {
-	say := func(name, format string, args ...any) {
-		_, _ = fmt.Fprintf(out, "%-10s %s\n", name+":", fmt.Sprintf(format, args...))
-	}
-	say("instance", "%s, %s since %s", i.ID, i.State, i.Started.Local().Format(time.DateTime))
-	spec, watched, why, err := health.ParseSpec(i.Config)
-	switch {
-	case err != nil:
-		say("keys", "%s", err)
-		return exitFailed
-	case !watched && why != "":
-		say("watched", "no: %s", why)
-	}
-
-	if !spec.Checked() {
-		say("check", "none")
-		return exitOK
-	}
-
-	if spec.Probe != nil {
-		say("check", "%s, from the host", spec.Probe)
-	} else {
-		say("check", "%q as user %s:%s in %s", spec.Argv(), i.Config["oci.uid"], i.Config["oci.gid"], i.Config["oci.cwd"])
-	}
-
-	say("timing", "interval %s, timeout %s, retries %d, start period %s", spec.Interval, spec.Timeout, spec.Retries, spec.StartPeriod)
-	say("status", "%s", i.Config[health.KeyStatus])
-	r, clean := prober{incus.New(incus.Options{Socket: o.incus})}.Probe(ctx, i, spec)
-	say("verdict", "%s, exit code %d, after %s", r.Verdict, r.Code, r.Took.Round(time.Millisecond))
-	if clean != nil && !clean() {
-		say("left", "processes that could not be killed")
-	}
-
-	if r.Output != "" {
-		say("output", "\n%s", strings.TrimRight(r.Output, "\n"))
-	}
-
-	if r.Verdict != health.Passed {
-		return exitFailed
-	}
-
-	return exitOK
 }

@@ -80,9 +80,11 @@ type ServiceExtension struct {
 // Probe is a check made from the host into the instance's network. Its JSON is what the health daemon reads in
 // "user.ic-agent.probe".
 type Probe struct {
-	// Type is "http", "tcp", "grpc" or "dns".
+	// Type is "http", "tcp", "grpc", "dns", "redis" or "postgres"; or "auto" alone: what the healthcheck's command
+	// would do, where the health daemon knows its form.
 	Type string `json:"type"`
-	// Port is the port in the instance; 0 means 80 for http, 443 with TLS, 53 for dns.
+	// Port is the port in the instance; 0 means 80 for http, 443 with TLS, 53 for dns, 6379 for redis, 5432 for
+	// postgres.
 	Port int `json:"port,omitempty"`
 	// Path is the path and query of an http request; empty means "/".
 	Path string `json:"path,omitempty"`

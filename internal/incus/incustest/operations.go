@@ -135,5 +135,8 @@ func (s *Server) waitOperation(r *http.Request) reply {
 
 // requestor is whoever is at the other end of a socket.
 func (s *Server) requestor() *api.EventLifecycleRequestor {
-	return &api.EventLifecycleRequestor{Username: s.opt.User, Protocol: "unix", Address: "@"}
+	return &api.EventLifecycleRequestor{Username: *s.user.Load(), Protocol: "unix", Address: "@"}
 }
+
+// SetUser changes who is at the other end.
+func (s *Server) SetUser(name string) { s.user.Store(&name) }

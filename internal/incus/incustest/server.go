@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -43,6 +44,7 @@ type Server struct {
 	mux   *http.ServeMux
 	http  *http.Server
 	pipes pipeListener
+	user  atomic.Pointer[string]
 	// closed ends everything.
 	closed chan struct{}
 	// working counts goroutines of operations and event streams.
@@ -88,6 +90,7 @@ func New(opt Options) *Server {
 		execs:    map[string]*execution{},
 		world:    newWorld(opt.Pools),
 	}
+	s.SetUser(opt.User)
 	s.events.open = map[*stream]bool{}
 	s.pipes = pipeListener{queue: make(chan net.Conn), closed: s.closed}
 	s.mux = s.routes()
