@@ -65,6 +65,8 @@ type Exit struct {
 	Code int
 	// Signal is the signal's name or number when it was killed; empty otherwise.
 	Signal string
+	// OOM is set when the kernel killed it for want of memory.
+	OOM bool
 }
 
 // String says it in words: "exit code 3".
@@ -72,6 +74,8 @@ func (e Exit) String() string {
 	switch {
 	case !e.Known:
 		return "exit code unknown"
+	case e.OOM:
+		return "killed for want of memory"
 	case e.Signal != "":
 		return "killed by signal " + e.Signal
 	}

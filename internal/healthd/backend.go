@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/health"
@@ -13,7 +14,81 @@ import (
 )
 
 // backend is Incus as package health sees it.
-type backend struct{ c *incus.Client }
+type backend struct {
+	c *incus.Client
+	// exits learns exit codes from the kernel; nil where that is another's.
+	exits *exits
+
+	mu    sync.Mutex
+	runs  map[health.ID]time.Time // the last that was seen of each instance, for exits
+	queue chan health.ID          // those to follow
+}
+
+func newBackend(c *incus.Client, x *exits) *backend {
+	return &backend{c: c, exits: x, runs: map[health.ID]time.Time{}, queue: make(chan health.ID, 1024)}
+}
+
+// saw makes the current run of an instance be followed.
+func (b *backend) saw(i health.Instance) {
+	if b.exits == nil || i.Config[health.KeyEnabled] != "true" {
+		return
+	}
+
+	b.mu.Lock()
+	b.runs[i.ID] = i.Started
+	b.mu.Unlock()
+	if i.State != health.StateRunning || b.exits.knows(i.ID, i.Started) {
+		return
+	}
+
+	select {
+	case b.queue <- i.ID:
+	default: // it is seen again
+	}
+}
+
+// follow follows what was seen, until ctx ends.
+func (b *backend) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case id := <-b.queue:
+			b.mu.Lock()
+			run := b.runs[id]
+			b.mu.Unlock()
+			if !b.exits.knows(id, run) {
+				_ = b.followOne(ctx, id, run) // the log will have to do
+			}
+		}
+	}
+}
+
+func (b *backend) followOne(ctx context.Context, id health.ID, run time.Time) error {
+	pid, err := b.c.ProcessOf(ctx, id.Project, id.Name)
+	if err != nil || pid == 0 {
+		return err
+	}
+
+	return b.exits.follow(id, run, pid, func() bool {
+		again, err := b.c.ProcessOf(ctx, id.Project, id.Name)
+		i, lookErr := b.c.Instance(ctx, id.Project, id.Name)
+
+		return err == nil && lookErr == nil && again == pid && i.LastUsed.Equal(run)
+	})
+}
+
+// lost forgets instances that are gone.
+func (b *backend) lost(gone func(health.ID) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id := range b.runs {
+		if gone(id) {
+			delete(b.runs, id)
+			b.exits.forget(id)
+		}
+	}
+}
 
 // kinded gives an error a kind of package health without a word more.
 type kinded struct {
@@ -50,9 +125,15 @@ func (b *backend) List(ctx context.Context) ([]health.Instance, map[string]strin
 	}
 
 	list := make([]health.Instance, 0, len(all))
+	there := map[health.ID]bool{}
 	for _, o := range all {
-		list = append(list, shown(o.Project, o.Name, o.Instance))
+		i := shown(o.Project, o.Name, o.Instance)
+		list = append(list, i)
+		there[i.ID] = true
+		b.saw(i)
 	}
+
+	b.lost(func(id health.ID) bool { return !there[id] })
 
 	return list, taken(list, scopes), nil
 }
@@ -78,11 +159,18 @@ func taken(list []health.Instance, scopes map[string]string) map[string]string {
 // Look reads one instance.
 func (b *backend) Look(ctx context.Context, id health.ID) (health.Instance, error) {
 	o, err := b.c.Instance(ctx, id.Project, id.Name)
+	if errors.Is(err, incus.ErrNotFound) {
+		b.lost(func(other health.ID) bool { return other == id })
+	}
+
 	if err != nil {
 		return health.Instance{}, kindOf(err)
 	}
 
-	return shown(id.Project, id.Name, o), nil
+	i := shown(id.Project, id.Name, o)
+	b.saw(i)
+
+	return i, nil
 }
 
 func shown(project, name string, o plan.ObservedInstance) health.Instance {
@@ -106,8 +194,18 @@ func shown(project, name string, o plan.ObservedInstance) health.Instance {
 	return i
 }
 
-// Exit reads how the program of a stopped instance ended.
+// Exit tells how the program of a stopped instance ended: by the kernel, else by the container's log.
 func (b *backend) Exit(ctx context.Context, id health.ID) (health.Exit, error) {
+	if b.exits != nil {
+		b.mu.Lock()
+		run := b.runs[id]
+		b.mu.Unlock()
+		exit := b.exits.of(id, run)
+		if exit.Known {
+			return exit, nil
+		}
+	}
+
 	e, err := b.c.ExitOf(ctx, id.Project, id.Name)
 	if err != nil {
 		return health.Exit{}, kindOf(err)

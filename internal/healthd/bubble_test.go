@@ -75,7 +75,7 @@ func onHost(t *testing.T, test func(h *host)) {
 // up starts the daemon with what the last one kept.
 func (h *host) up() {
 	h.log = &lines{}
-	b := &backend{h.c}
+	b := newBackend(h.c, nil)
 	var mu sync.Mutex
 	h.r = health.NewRunner(health.Options{
 		Instances: b, Hands: b, Prober: newProber(h.c), Hints: b.hints, Self: "ic-healthd", Random: func() float64 { return 0.5 },

@@ -67,10 +67,19 @@ func Run(ctx context.Context, conf Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	press := &pressure{dir: "/proc/pressure"}
-	r := runnerOf(conf, saved, kept, press)
+	x, err := newExits("/sys/fs/cgroup")
+	if err != nil {
+		return fmt.Errorf("prepare to hear of ends: %w", err)
+	}
+
+	c := incus.New(incus.Options{Socket: conf.Socket, Log: conf.Log})
+	b := newBackend(c, x)
+	r := runnerOf(conf, c, b, saved, kept, press)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
+	parts.Go(func() { x.hear(ctx) })
+	parts.Go(func() { b.follow(ctx) })
 	parts.Go(func() { press.run(ctx) })
 	parts.Go(func() {
 		err := serve(ctx, l, r)
@@ -83,9 +92,7 @@ func Run(ctx context.Context, conf Config) error {
 	return r.Run(ctx)
 }
 
-func runnerOf(conf Config, saved map[health.ID]health.Saved, kept store, press *pressure) *health.Runner {
-	c := incus.New(incus.Options{Socket: conf.Socket, Log: conf.Log})
-	b := &backend{c}
+func runnerOf(conf Config, c *incus.Client, b *backend, saved map[health.ID]health.Saved, kept store, press *pressure) *health.Runner {
 	self := ""
 	me, err := user.Current()
 	if err == nil {

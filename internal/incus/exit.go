@@ -7,6 +7,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	incusapi "github.com/lxc/incus/v6/client"
+	"github.com/lxc/incus/v6/shared/api"
 )
 
 // Exit is how the program of a stopped container ended.
@@ -30,6 +33,20 @@ func (c *Client) ExitOf(ctx context.Context, project, name string) (Exit, error)
 		return Exit{}, fmt.Errorf("read the log of instance %s in project %s: %w", name, project, err)
 	}
 	return exitIn(text), nil
+}
+
+// ProcessOf is the host's number of the first process of a running instance; 0 for one that does not run, or whose
+// number Incus does not tell.
+func (c *Client) ProcessOf(ctx context.Context, project, name string) (int, error) {
+	var state *api.InstanceState
+	err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
+		state, _, err = s.GetInstanceState(name)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the state of instance %s in project %s: %w", name, project, err)
+	}
+	return int(max(state.Pid, 0)), nil
 }
 
 // lxcLog reads lxc.log.

@@ -1,0 +1,211 @@
+package healthd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/incus-compose/ic-agent/internal/health"
+)
+
+// exits asks the kernel how the first process of each instance ended: a descriptor of the process tells it to anybody
+// who holds one, also after the process is gone (pidfd_open(2), PIDFD_INFO_EXIT; Linux 6.15). Where the kernel does not
+// tell, nothing is known here, and the container's log has to do. Any goroutine may use it; Run hears the ends.
+type exits struct {
+	// cgroups is where the kernel shows control groups, in which a kill for want of memory is counted.
+	cgroups string
+	epoll   int
+
+	mu   sync.Mutex
+	byID map[health.ID]*following
+	byFD map[int32]*following
+}
+
+// following is one run of an instance. exits.mu guards it.
+type following struct {
+	id   health.ID
+	run  time.Time
+	fd   int // -1 when it is closed
+	kept bool
+	exit health.Exit
+	ooms int // how many were counted when it began
+	oom  bool
+}
+
+func newExits(cgroups string) (*exits, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+
+	return &exits{cgroups: cgroups, epoll: fd, byID: map[health.ID]*following{}, byFD: map[int32]*following{}}, nil
+}
+
+// knows tells whether this run is followed already, or was.
+func (x *exits) knows(id health.ID, run time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := x.byID[id]
+
+	return f != nil && f.run.Equal(run)
+}
+
+// follow begins to follow a run whose first process is pid. confirm is asked once the process cannot be mistaken for
+// another of the same number any more: whether pid still is that of the run.
+func (x *exits) follow(id health.ID, run time.Time, pid int, confirm func() bool) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+
+	if !confirm() {
+		return errors.Join(errors.New("the instance has another process by now"), unix.Close(fd))
+	}
+
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if f := x.byID[id]; f != nil {
+		x.close(f)
+	}
+
+	f := &following{id: id, run: run, fd: fd, ooms: x.oomKills(id)}
+	x.byID[id], x.byFD[int32(fd)] = f, f
+
+	return unix.EpollCtl(x.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
+}
+
+// close ends the following; x.mu is held.
+func (x *exits) close(f *following) {
+	if f.fd >= 0 {
+		delete(x.byFD, int32(f.fd))
+		_ = unix.Close(f.fd)
+		f.fd = -1
+	}
+}
+
+// forget drops an instance.
+func (x *exits) forget(id health.ID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if f := x.byID[id]; f != nil {
+		x.close(f)
+		delete(x.byID, id)
+	}
+}
+
+// of is how a run ended; unknown while it runs, and when it was not followed.
+func (x *exits) of(id health.ID, run time.Time) health.Exit {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := x.byID[id]
+	if f == nil || !f.run.Equal(run) {
+		return health.Exit{}
+	}
+
+	x.read(f)
+
+	return f.exit
+}
+
+// hear hears the ends until ctx ends.
+func (x *exits) hear(ctx context.Context) {
+	events := make([]unix.EpollEvent, 64)
+	for ctx.Err() == nil {
+		n, err := unix.EpollWait(x.epoll, events, 500)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+
+		x.mu.Lock()
+		for _, e := range events[:max(n, 0)] {
+			f := x.byFD[e.Fd]
+			if f == nil {
+				continue
+			}
+
+			if e.Events&unix.EPOLLIN != 0 { // it has ended, and its control group is still there
+				x.count(f)
+			}
+
+			if e.Events&unix.EPOLLHUP != 0 { // it is reaped
+				x.read(f)
+				x.close(f)
+			}
+		}
+		x.mu.Unlock()
+	}
+
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, f := range x.byID {
+		x.close(f)
+	}
+
+	_ = unix.Close(x.epoll)
+}
+
+// count finds out whether there were kills for want of memory; x.mu is held.
+func (x *exits) count(f *following) { f.oom = f.oom || x.oomKills(f.id) > f.ooms }
+
+// read asks the kernel how it ended, once; x.mu is held.
+func (x *exits) read(f *following) {
+	if f.fd < 0 || f.kept {
+		return
+	}
+
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	err := unix.IoctlPidfdInfo(f.fd, &info)
+	if err != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return
+	}
+
+	f.kept = true
+	x.count(f)
+	status := unix.WaitStatus(info.Exit_code)
+	switch {
+	case status.Signaled():
+		f.exit = health.Exit{Known: true, Code: 128 + int(status.Signal()), Signal: strconv.Itoa(int(status.Signal())), OOM: f.oom}
+	case status.Exited():
+		f.exit = signalled(health.Exit{Known: true, Code: status.ExitStatus()}, f.oom)
+	}
+}
+
+// signalled tells a signal by the exit code of an init or a shell that passes it on.
+func signalled(e health.Exit, oom bool) health.Exit {
+	if e.Code > 128 && e.Code < 128+65 {
+		e.Signal = strconv.Itoa(e.Code - 128)
+		e.OOM = oom && e.Code == 128+int(unix.SIGKILL)
+	}
+
+	return e
+}
+
+// oomKills counts the kills for want of memory in an instance's control group (Documentation/admin-guide/cgroup-v2.rst,
+// memory.events), 0 where nobody counts. Incus names the group after the instance.
+func (x *exits) oomKills(id health.ID) int {
+	name := id.Name
+	if id.Project != "default" {
+		name = id.Project + "_" + id.Name
+	}
+
+	b, err := os.ReadFile(x.cgroups + "/lxc.payload." + name + "/memory.events")
+	if err != nil {
+		return 0
+	}
+
+	for line := range strings.Lines(string(b)) {
+		count, found := strings.CutPrefix(strings.TrimSpace(line), "oom_kill ")
+		if found {
+			n, _ := strconv.Atoi(count)
+			return n
+		}
+	}
+
+	return 0
+}

@@ -1,0 +1,124 @@
+package healthd
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/incus-compose/ic-agent/internal/health"
+)
+
+// tells finds out whether this kernel tells exit codes at all (Linux 6.15).
+func tells(t *testing.T) bool {
+	t.Helper()
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	return unix.IoctlPidfdInfo(fd, &info) == nil && kernelAtLeast(t, 6, 15)
+}
+
+func kernelAtLeast(t *testing.T, major, minor int) bool {
+	t.Helper()
+	var u unix.Utsname
+	err := unix.Uname(&u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have [2]int
+	n := 0
+	for _, c := range u.Release {
+		switch {
+		case c >= '0' && c <= '9':
+			have[n] = have[n]*10 + int(c-'0')
+		default:
+			n++
+		}
+		if n == 2 {
+			break
+		}
+	}
+	return have[0] > major || have[0] == major && have[1] >= minor
+}
+
+func TestH20ExitCodesFromTheKernel(t *testing.T) {
+	cgroups := t.TempDir()
+	events := filepath.Join(cgroups, "lxc.payload.blog_web", "memory.events")
+	err := os.MkdirAll(filepath.Dir(events), 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		script string
+		oom    bool
+		want   health.Exit
+		says   string
+	}{
+		"exit 0":       {"read x; exit 0", false, health.Exit{Known: true}, "exit code 0"},
+		"exit 3":       {"read x; exit 3", false, health.Exit{Known: true, Code: 3}, "exit code 3"},
+		"SIGKILL":      {"read x; kill -9 $$", false, health.Exit{Known: true, Code: 137, Signal: "9"}, "killed by signal 9"},
+		"SIGTERM":      {"read x; kill -15 $$", false, health.Exit{Known: true, Code: 143, Signal: "15"}, "killed by signal 15"},
+		"passed on":    {"read x; exit 137", false, health.Exit{Known: true, Code: 137, Signal: "9"}, "killed by signal 9"},
+		"OOM":          {"read x; kill -9 $$", true, health.Exit{Known: true, Code: 137, Signal: "9", OOM: true}, "killed for want of memory"},
+		"an older OOM": {"read x; exit 1", true, health.Exit{Known: true, Code: 1}, "exit code 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x, err := newExits(cgroups)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write := func(kills string) {
+				err := os.WriteFile(events, []byte("low 0\noom 9\noom_kill "+kills+"\n"), 0o600)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("1")
+			ctx, cancel := context.WithCancel(t.Context())
+			heard := make(chan struct{})
+			go func() { defer close(heard); x.hear(ctx) }()
+			cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", c.script)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = cmd.Start()
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, run := health.ID{Project: "blog", Name: "web"}, time.Unix(5, 0)
+			err = x.follow(id, run, cmd.Process.Pid, func() bool { return true })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := x.of(id, run); got.Known || !x.knows(id, run) || x.knows(id, time.Unix(6, 0)) {
+				t.Errorf("while it runs it ended with %s", got)
+			}
+			if c.oom {
+				write("2")
+			}
+			_ = in.Close()
+			_ = cmd.Wait()
+			got := x.of(id, run)
+			want := c.want
+			if !tells(t) {
+				want = health.Exit{}
+			}
+			if got != want || tells(t) && got.String() != c.says {
+				t.Errorf("it is %+v (%s), want %+v", got, got, want)
+			}
+			if got := x.of(id, time.Unix(6, 0)); got.Known {
+				t.Errorf("another run ended with %s", got)
+			}
+			cancel()
+			<-heard
+		})
+	}
+}
