@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 const (
@@ -89,8 +93,37 @@ func (r *Runner) beginRestart(e *entry, a Restart, now time.Time) {
 		return
 	}
 
+	ailing := r.ailing(e)
+	if ailing != "" {
+		if e.heldFor != ailing {
+			r.log.Info("the restart waits for a dependency that is being healed", "project", e.id.Project, "instance", e.id.Name, "dependency", ailing)
+		}
+
+		e.heldFor = ailing
+		r.step(e, Restarted{Gen: a.Gen, Held: true}, now)
+
+		return
+	}
+
+	e.heldFor = ""
 	r.held = append(r.held, waitingRestart{e, a})
 	r.restartMore(now)
+}
+
+// ailing is an instance of a service that e waits for to be healthy, and that is on its way to be; empty for none.
+func (r *Runner) ailing(e *entry) string {
+	needs := strings.Fields(e.inst.Config[plan.KeyNeeds])
+	if len(needs) == 0 {
+		return ""
+	}
+
+	for _, other := range r.entries {
+		if other.m != nil && other.id.Project == e.id.Project && slices.Contains(needs, other.inst.Config[plan.KeyService]) && other.m.healsNow() {
+			return other.id.Name
+		}
+	}
+
+	return ""
 }
 
 // pause tells whether restarts of unhealthy instances are held back, and says so when that changes.

@@ -220,6 +220,11 @@ func (m *Machine) wanted() bool {
 	return m.manual == "" && (m.state == StateStopped || sick)
 }
 
+// healsNow tells whether it is on its way to be healthy again: a restart is due or at work, or has no verdict yet.
+func (m *Machine) healsNow() bool {
+	return m.restarting || !m.restartDue.IsZero() || m.status == Starting && m.state == StateRunning
+}
+
 // holdFor is the least time until a held restart is tried again; at most it is twice as long.
 const holdFor = 2 * time.Second
 

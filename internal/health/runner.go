@@ -167,6 +167,7 @@ type entry struct {
 	restart context.CancelFunc
 	write   writeState
 	wrong   string // what is wrong with its keys
+	heldFor string // the dependency that its restart waits for
 	why     string // why it is not watched
 }
 

@@ -65,6 +65,9 @@ type Counters struct {
 	// a probe took, in those of TookSteps; the last of each is for all above.
 	Late []uint64 `json:"late"`
 	Took []uint64 `json:"took"`
+	// LateSum and TookSum are all of these together.
+	LateSum time.Duration `json:"late_sum_ns"`
+	TookSum time.Duration `json:"took_sum_ns"`
 }
 
 // LateSteps and TookSteps are the upper ends of the steps of Counters.
@@ -73,7 +76,10 @@ var (
 	TookSteps = []time.Duration{time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second}
 )
 
-func (c *Counters) late(d time.Duration) { c.Late = bump(c.Late, LateSteps, d) }
+func (c *Counters) late(d time.Duration) {
+	c.Late = bump(c.Late, LateSteps, d)
+	c.LateSum += d
+}
 
 func (c *Counters) probe(res Result) {
 	if c.Checks == nil {
@@ -82,6 +88,7 @@ func (c *Counters) probe(res Result) {
 
 	c.Checks[res.Verdict]++
 	c.Took = bump(c.Took, TookSteps, res.Took)
+	c.TookSum += res.Took
 }
 
 func (c *Counters) restart(kind string) {

@@ -124,6 +124,15 @@ func (h *host) says(name string, code int) {
 	h.srv.SetProgram("blog", name, func(context.Context, api.InstanceExecPost) (int, string, error) { return code, "said", nil })
 }
 
+// crash ends the app of an instance.
+func (h *host) crash(name string) {
+	h.Helper()
+	err := h.srv.Exit("blog", name, 1)
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
 func keys(more ...string) map[string]string {
 	c := map[string]string{health.KeyEnabled: "true"}
 	for i := 0; i < len(more); i += 2 {
@@ -375,6 +384,33 @@ func TestH23AnUnhealthyInstanceIsStoppedGracefullyAndStarted(t *testing.T) {
 		after, _ := h.srv.Instance("blog", "web")
 		if !after.LastUsedAt.After(before.LastUsedAt) {
 			h.Error("it was not restarted")
+		}
+	})
+}
+
+func TestADependantWaitsWhileWhatItNeedsIsHealed(t *testing.T) {
+	onHost(t, func(h *host) {
+		h.create("db-1", checked(health.KeyRestart, "always", "boot.host_shutdown_timeout", "60", plan.KeyService, "db"))
+		h.create("app-1", keys(health.KeyRestart, "always", plan.KeyService, "app", plan.KeyNeeds, "cache db"))
+		h.create("web-1", keys(health.KeyRestart, "always", plan.KeyService, "web"))
+		h.srv.SetApp("blog", "db-1", incustest.App{StopsAfter: 30 * time.Second})
+		time.Sleep(10 * time.Second)
+		h.is("db-1", "healthy", "Running")
+		h.srv.SetUser("ic-healthd")
+		h.says("db-1", 1)
+		time.Sleep(18 * time.Second)
+		h.is("db-1", "unhealthy", "Running") // and within its grace
+		h.says("db-1", 0)
+		h.crash("app-1")
+		h.crash("web-1")
+		time.Sleep(15 * time.Second)
+		h.is("app-1", "stopped", "Stopped")
+		h.is("web-1", "healthy", "Running") // needs nobody
+		time.Sleep(30 * time.Second)
+		h.is("db-1", "healthy", "Running")
+		h.is("app-1", "healthy", "Running")
+		if n := strings.Count(h.log.String(), "waits for a dependency"); n != 1 {
+			h.Errorf("it is said %d times", n)
 		}
 	})
 }

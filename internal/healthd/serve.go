@@ -62,7 +62,7 @@ type viewer interface {
 // stalled is how long the loop may stand still before it counts as dead.
 const stalled = 10 * time.Second
 
-// serve answers GET /status with a health.View, /health (the loop turns) and /ready (everything was read once)
+// serve answers GET /status with a health.View, /metrics for Prometheus, /health (the loop turns) and /ready (everything was read once)
 // with 200 or 503, until ctx ends.
 func serve(ctx context.Context, l net.Listener, v viewer) error {
 	mux := http.NewServeMux()
@@ -76,6 +76,7 @@ func serve(ctx context.Context, l net.Listener, v viewer) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(view)
 	})
+	mux.Handle("GET /metrics", metrics{v}.handler())
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		idle := v.Idle(time.Now())
 		if idle > stalled {

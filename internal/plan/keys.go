@@ -37,6 +37,9 @@ const (
 	KeySurge = "user.ic-agent.surge"
 	// KeyAliases are the further DNS names of the instance's service: "net=alias,alias net2=alias".
 	KeyAliases = "user.ic-agent.aliases"
+	// KeyNeeds names, separated by spaces, the services of the stack that this one waits for to be healthy: while one
+	// of them is being healed, the health daemon does not restart this one.
+	KeyNeeds = "user.ic-agent.needs-healthy"
 
 	// KeyParked marks an instance that is wanted no more, stopped and kept for a while: "running" or "stopped", as it
 	// was before.

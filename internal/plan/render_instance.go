@@ -123,6 +123,16 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 
 	maps.Copy(c, s.Config)
 	inheritHealth(c, s, d.Image)
+	var needs []string
+	for _, dep := range s.DependsOn {
+		if dep.Condition == "service_healthy" {
+			needs = append(needs, dep.Service)
+		}
+	}
+
+	if len(needs) > 0 {
+		c[KeyNeeds] = strings.Join(needs, " ")
+	}
 
 	return c, nil
 }
