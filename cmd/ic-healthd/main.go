@@ -15,7 +15,8 @@ var version = "devel"
 
 func main() {
 	healthd.Version = version
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Incus stops a container with SIGPWR, or with SIGRTMIN+3 where the first process seems to wait for that.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPWR, syscall.Signal(37))
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	code := healthd.Main(ctx, os.Args[1:], os.Stdout, os.Stderr, reload)

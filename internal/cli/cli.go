@@ -118,6 +118,7 @@ The daemon is "ic-agent run", started by ic-agent.service. The other verbs ask i
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("ic-agent {{.Version}}\n")
+	root.AddCommand(healthd())
 	root.SetUsageTemplate(usage)
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused(err) })

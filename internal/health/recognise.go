@@ -72,11 +72,31 @@ func shellLine(line string, env func(string) (string, bool)) *Probe {
 // unwrap takes off what does not change whether a line passes: an exec before it, output thrown away, and an
 // "|| exit 1" or "&& exit 0" behind it.
 func unwrap(words []word) ([]word, bool) {
+	kept, ok := withoutOutput(words)
+	for ok {
+		n := slices.IndexFunc(kept, func(w word) bool { return w.op && (w.text == "||" || w.text == "&&") })
+		if n < 0 {
+			break
+		}
+
+		ok = harmless(kept[n].text, kept[n+1:])
+		kept = kept[:n]
+	}
+
+	if len(kept) > 1 && kept[0].text == "exec" {
+		kept = kept[1:]
+	}
+
+	return kept, ok && len(kept) > 0
+}
+
+// withoutOutput takes off where output goes, as long as that is nowhere or the other output.
+func withoutOutput(words []word) ([]word, bool) {
 	var kept []word
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		switch {
-		case w.op && strings.HasSuffix(w.text, ">&1"), w.op && strings.HasSuffix(w.text, ">&2"):
+		case w.op && (strings.HasSuffix(w.text, ">&1") || strings.HasSuffix(w.text, ">&2")):
 		case w.op && strings.HasSuffix(w.text, ">"):
 			if i+1 == len(words) || words[i+1].text != "/dev/null" {
 				return nil, false
@@ -88,34 +108,25 @@ func unwrap(words []word) ([]word, bool) {
 		}
 	}
 
-	for {
-		n := slices.IndexFunc(kept, func(w word) bool { return w.op && (w.text == "||" || w.text == "&&") })
-		if n < 0 {
-			break
-		}
+	return kept, true
+}
 
-		tail, ok := texts(kept[n+1:])
-		if !ok {
-			return nil, false
-		}
-
-		end := strings.Join(tail, " ")
-		code, exits := strings.CutPrefix(end, "exit ")
-		value, err := strconv.Atoi(code)
-		bad := end == "false" || exits && err == nil && value > 0 && value < 126
-		good := end == "true" || end == "exit 0"
-		if kept[n].text == "||" && !bad || kept[n].text == "&&" && !good {
-			return nil, false
-		}
-
-		kept = kept[:n]
+// harmless tells whether what follows a || still fails, or what follows a && still passes.
+func harmless(op string, tail []word) bool {
+	argv, ok := texts(tail)
+	if !ok {
+		return false
 	}
 
-	if len(kept) > 1 && kept[0].text == "exec" {
-		kept = kept[1:]
+	end := strings.Join(argv, " ")
+	if op == "&&" {
+		return end == "true" || end == "exit 0"
 	}
 
-	return kept, len(kept) > 0
+	code, exits := strings.CutPrefix(end, "exit ")
+	value, err := strconv.Atoi(code)
+
+	return end == "false" || exits && err == nil && value > 0 && value < 126
 }
 
 // texts returns words without operators between them.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,10 +19,13 @@ type backend struct {
 	c *incus.Client
 	// exits learns exit codes from the kernel; nil where that is another's.
 	exits *exits
+	// only is the one project to look after; empty means all that no other daemon has.
+	only string
 
-	mu    sync.Mutex
-	runs  map[health.ID]time.Time // the last that was seen of each instance, for exits
-	queue chan health.ID          // those to follow
+	mu      sync.Mutex
+	daemons map[health.ID]bool      // instances that other daemons run in
+	runs    map[health.ID]time.Time // the last that was seen of each instance, for exits
+	queue   chan health.ID          // those to follow
 }
 
 func newBackend(c *incus.Client, x *exits) *backend {
@@ -80,6 +84,10 @@ func (b *backend) followOne(ctx context.Context, id health.ID, run time.Time) er
 
 // lost forgets instances that are gone.
 func (b *backend) lost(gone func(health.ID) bool) {
+	if b.exits == nil {
+		return
+	}
+
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id := range b.runs {
@@ -119,11 +127,32 @@ func (b *backend) List(ctx context.Context) ([]health.Instance, map[string]strin
 		return nil, nil, kindOf(err)
 	}
 
+	if b.only != "" {
+		return b.list(slices.DeleteFunc(all, func(o incus.Owned) bool { return o.Project != b.only })), nil, nil
+	}
+
 	scopes, err := b.c.ProjectKeys(ctx, health.KeyScope)
 	if err != nil {
 		return nil, nil, kindOf(err)
 	}
 
+	list := b.list(all)
+	daemons := map[health.ID]bool{}
+	for _, i := range list {
+		if i.Config[health.KeyDaemon] == "true" {
+			daemons[i.ID] = true
+		}
+	}
+
+	b.mu.Lock()
+	b.daemons = daemons
+	b.mu.Unlock()
+
+	return list, taken(list, scopes), nil
+}
+
+// list takes in what was read of all.
+func (b *backend) list(all []incus.Owned) []health.Instance {
 	list := make([]health.Instance, 0, len(all))
 	there := map[health.ID]bool{}
 	for _, o := range all {
@@ -135,7 +164,30 @@ func (b *backend) List(ctx context.Context) ([]health.Instance, map[string]strin
 
 	b.lost(func(id health.ID) bool { return !there[id] })
 
-	return list, taken(list, scopes), nil
+	return list
+}
+
+// announce says on the daemon's own instance that it is at work, once it is.
+func (b *backend) announce(ctx context.Context, r *health.Runner) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+
+		s, err := r.Summary(ctx)
+		if err != nil || !s.Ready {
+			continue
+		}
+
+		err = b.Write(ctx, health.ID{Project: b.only, Name: guestName}, string(health.Healthy), "")
+		if err == nil {
+			return
+		}
+	}
 }
 
 // taken returns the projects that another daemon watches: those it is told to by the scope key, while it runs.
@@ -236,14 +288,21 @@ func (b *backend) Stop(ctx context.Context, id health.ID, grace time.Duration) e
 	return kindOf(b.c.Do(ctx, id.Project, plan.StopInstance{Name: id.Name, Grace: grace}))
 }
 
+func (b *backend) hostsDaemon(id health.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	return b.daemons[id]
+}
+
 // hints hands on the events about instances.
 func (b *backend) hints(ctx context.Context, on func(health.Hint)) error {
 	return b.c.Hints(ctx, func(h incus.Hint) {
 		switch {
 		case h.Resync:
 			on(health.Hint{All: true})
-		case h.Action == "instance-renamed", h.Kind == "project":
-			on(health.Hint{All: true})
+		case h.Action == "instance-renamed", h.Kind == "project", h.Kind == "instance" && b.hostsDaemon(health.ID{Project: h.Project, Name: h.Name}):
+			on(health.Hint{All: true}) // it may change whose the project is
 		case h.Kind == "instance" && h.Name != "":
 			on(health.Hint{
 				ID: health.ID{Project: h.Project, Name: strings.TrimSuffix(h.Name, "/")}, By: h.User,

@@ -21,6 +21,8 @@ import (
 type Config struct {
 	// Socket is Incus's socket; empty means where a packaged Incus listens.
 	Socket string
+	// Remote is used instead of Socket where it has an address.
+	Remote Remote
 	// Dir is where state is kept, Listen the path of the status socket.
 	Dir, Listen string
 	// Log is for transitions.
@@ -67,19 +69,24 @@ func Run(ctx context.Context, conf Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	press := &pressure{dir: "/proc/pressure"}
-	x, err := newExits("/sys/fs/cgroup")
+	b, self, err := backendOf(conf)
 	if err != nil {
-		return fmt.Errorf("prepare to hear of ends: %w", err)
+		return err
 	}
 
-	c := incus.New(incus.Options{Socket: conf.Socket, Log: conf.Log})
-	b := newBackend(c, x)
-	r := runnerOf(conf, c, b, saved, kept, press)
+	r := runnerOf(conf, b, self, saved, kept, press)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
-	parts.Go(func() { x.hear(ctx) })
-	parts.Go(func() { b.follow(ctx) })
+	if b.exits != nil {
+		parts.Go(func() { b.exits.hear(ctx) })
+		parts.Go(func() { b.follow(ctx) })
+	}
+
+	if conf.Remote.Project != "" {
+		parts.Go(func() { b.announce(ctx, r) })
+	}
+
 	parts.Go(func() { press.run(ctx) })
 	parts.Go(func() {
 		err := serve(ctx, l, r)
@@ -92,15 +99,36 @@ func Run(ctx context.Context, conf Config) error {
 	return r.Run(ctx)
 }
 
-func runnerOf(conf Config, c *incus.Client, b *backend, saved map[health.ID]health.Saved, kept store, press *pressure) *health.Runner {
-	self := ""
+// backendOf connects with Incus, and tells under which name it will know us.
+func backendOf(conf Config) (b *backend, self string, err error) {
+	if conf.Remote.Address != "" {
+		cert, err := identity(conf.Dir)
+		if err != nil {
+			return nil, "", fmt.Errorf("prepare a certificate: %w", err)
+		}
+
+		b = newBackend(incus.New(incus.Options{Dial: conf.Remote.dialer(cert), Log: conf.Log}), nil)
+		b.only = conf.Remote.Project
+
+		return b, fingerprint(cert.Certificate[0]), nil
+	}
+
+	x, err := newExits("/sys/fs/cgroup")
+	if err != nil {
+		return nil, "", fmt.Errorf("prepare to hear of ends: %w", err)
+	}
+
 	me, err := user.Current()
 	if err == nil {
 		self = me.Username
 	}
 
+	return newBackend(incus.New(incus.Options{Socket: conf.Socket, Log: conf.Log}), x), self, nil
+}
+
+func runnerOf(conf Config, b *backend, self string, saved map[health.ID]health.Saved, kept store, press *pressure) *health.Runner {
 	return health.NewRunner(health.Options{
-		Instances: b, Hands: b, Prober: newProber(c), Hints: b.hints, Self: self, Starved: press.starved.Load,
+		Instances: b, Hands: b, Prober: newProber(b.c), Hints: b.hints, Self: self, Starved: press.starved.Load,
 		Random: rand.Float64, Saved: saved, Save: kept.save, Log: conf.Log,
 	})
 }

@@ -25,6 +25,9 @@ const usage = `usage: ic-healthd VERB [OPTIONS]
   status [--json]        what it looks after, and how that is
   probe STACK/SERVICE    make the check once, now, and show everything about it; PROJECT/INSTANCE works too.
         [--try LINE]     make this check instead, as if it stood in healthcheck.test
+  up --project P         run this daemon as an instance of Incus project P, with rights in that project alone
+  down --project P       remove it and its certificate
+  status --project P     what it says
   version                the version
 
 Options of run:
@@ -47,12 +50,19 @@ const (
 
 // options are the flags of all verbs.
 type options struct {
-	incus, state, listen, level, try string
-	json                             bool
+	incus, state, listen, level, try, project string
+	json                                      bool
 }
 
 // Main runs the command line and returns its exit code. reload is for run.
 func Main(ctx context.Context, args []string, out, errs io.Writer, reload <-chan os.Signal) int {
+	remote, guest := guestRemote()
+	if guest {
+		args = []string{"run"}
+	} else {
+		remote = Remote{}
+	}
+
 	if len(args) == 0 {
 		_, _ = io.WriteString(errs, usage)
 		return exitUsage
@@ -68,6 +78,7 @@ func Main(ctx context.Context, args []string, out, errs io.Writer, reload <-chan
 	f.StringVar(&o.listen, "listen", "/run/ic-healthd/status.sock", "")
 	f.StringVar(&o.level, "log-level", "info", "")
 	f.StringVar(&o.try, "try", "", "")
+	f.StringVar(&o.project, "project", "", "")
 	f.BoolVar(&o.json, "json", false, "")
 	err := f.Parse(args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -80,7 +91,9 @@ func Main(ctx context.Context, args []string, out, errs io.Writer, reload <-chan
 
 	switch {
 	case verb == "run" && f.NArg() == 0:
-		return runVerb(ctx, o, errs, reload)
+		return runVerb(ctx, o, remote, errs, reload)
+	case (verb == "up" || verb == "down" || verb == "status" && o.project != "") && f.NArg() == 0:
+		return guestVerb(ctx, o, verb, out, errs)
 	case verb == "status" && f.NArg() == 0:
 		return statusVerb(ctx, o, out, errs)
 	case verb == "probe" && f.NArg() == 1:
@@ -98,7 +111,7 @@ func Main(ctx context.Context, args []string, out, errs io.Writer, reload <-chan
 	return exitUsage
 }
 
-func runVerb(ctx context.Context, o options, errs io.Writer, reload <-chan os.Signal) int {
+func runVerb(ctx context.Context, o options, remote Remote, errs io.Writer, reload <-chan os.Signal) int {
 	var level slog.Level
 	err := level.UnmarshalText([]byte(o.level))
 	if err != nil {
@@ -112,8 +125,15 @@ func runVerb(ctx context.Context, o options, errs io.Writer, reload <-chan os.Si
 
 		return a
 	}}))
+	if remote.Address != "" && os.Getpid() == 1 {
+		err = loopbackUp()
+		if err != nil {
+			return failed(errs, exitFailed, err)
+		}
+	}
+
 	log.InfoContext(ctx, "ic-healthd", "version", Version, "pid", os.Getpid())
-	err = Run(ctx, Config{Socket: o.incus, Dir: o.state, Listen: o.listen, Log: log, Reload: reload, Watchdog: WatchdogTime()})
+	err = Run(ctx, Config{Socket: o.incus, Remote: remote, Dir: o.state, Listen: o.listen, Log: log, Reload: reload, Watchdog: WatchdogTime()})
 	if err != nil {
 		return failed(errs, exitFailed, err)
 	}

@@ -90,6 +90,7 @@ var texts = []struct {
 	{"only empty projects can be removed", ErrInUse},
 	{"instance must be stopped", ErrInUse},
 	{"already exists", ErrExists},
+	{"already in trust store", ErrExists},
 	{"image not provided for instance", ErrNotFound},
 	{"instance not found", ErrNotFound},
 	{"image not found", ErrNotFound},

@@ -61,6 +61,7 @@ func TestWhatIncusSaysHasAKind(t *testing.T) {
 		{400, "Instance must be stopped to be rebuilt", "in use"},
 		{500, `Instance "web" already exists`, "exists"},
 		{409, `Network "n1" already exists`, "exists"},
+		{409, "Certificate already in trust store", "exists"},
 		{409, "Volume by that name already exists", "exists"},
 		{409, `Failed creating project "p1": Failed adding database record: This "Project" entry already exists`, "exists"},
 		{404, `Failed to fetch instance "nope" in project "p1": Instance not found`, "not found"},

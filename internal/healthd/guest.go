@@ -1,0 +1,360 @@
+package healthd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/health"
+	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
+
+// A guest is the daemon as an instance of the project it looks after, with a certificate for that project alone.
+const (
+	guestName = "ic-healthd"
+	// guestAddress is where the guest finds Incus: the far end of a proxy device, so that Incus may listen on the
+	// host's loopback only and the guest needs no network.
+	guestAddress = "127.0.0.1:8443"
+	// guestServer and guestProject are in the environment of the guest.
+	guestServer  = "IC_HEALTHD_SERVER"
+	guestProject = "IC_HEALTHD_PROJECT"
+	// guestMark is on what belongs to the guest.
+	guestMark = "user.ic-agent.healthd"
+	// guestState is its state directory, a volume: the key survives the instance's disk, and is in no image or copy
+	// of it.
+	guestState = "/var/lib/ic-healthd"
+	// guestPatience is how long it may take to be at work.
+	guestPatience = 60 * time.Second
+)
+
+// guest is the work of the verbs up, down and status --project.
+type guest struct {
+	c       *incus.Client
+	project string
+	out     io.Writer
+}
+
+func (g guest) say(format string, args ...any) { _, _ = fmt.Fprintf(g.out, format+"\n", args...) }
+
+// there returns the guest's instance.
+func (g guest) there(ctx context.Context) (plan.ObservedInstance, bool, error) {
+	i, err := g.c.Instance(ctx, g.project, guestName)
+	switch {
+	case errors.Is(err, incus.ErrNotFound):
+		return i, false, nil
+	case err != nil:
+		return i, false, err
+	case i.Config[guestMark] != "true":
+		return i, false, fmt.Errorf("instance %s in project %s is somebody else's: it has no %s=true", guestName, g.project, guestMark)
+	}
+
+	return i, true, nil
+}
+
+// up makes the guest, or goes on where an earlier up ended.
+func (g guest) up(ctx context.Context) error {
+	end, err := g.c.Endpoint(ctx)
+	switch {
+	case err != nil:
+		return err
+	case end.Address == "":
+		return errors.New(`Incus does not listen for certificates; the loopback is enough: "incus config set core.https_address 127.0.0.1:8443", then again`) //nolint:staticcheck // Incus is a name
+	}
+
+	err = g.make(ctx, end)
+	if err != nil {
+		return err
+	}
+
+	err = g.c.Do(ctx, g.project, plan.StartInstance{Name: guestName})
+	if err != nil {
+		return err
+	}
+
+	err = g.trust(ctx)
+	if err != nil {
+		return err
+	}
+
+	err = g.c.Do(ctx, g.project, plan.UpdateProject{Name: g.project, Set: map[string]string{health.KeyScope: "project"}})
+	if err != nil {
+		return err
+	}
+
+	err = g.wait(ctx, "it to be at work", func() (bool, error) {
+		i, _, err := g.there(ctx)
+
+		return i.Config[health.KeyStatus] == string(health.Healthy), err
+	}, func() { g.say("ic-healthd works in project %s; the host's own leaves that project alone", g.project) })
+	if err != nil {
+		return err
+	}
+
+	return g.warn(ctx)
+}
+
+// warn names the checks that the guest cannot make, for it has no network.
+func (g guest) warn(ctx context.Context) error {
+	all, err := g.c.Instances(ctx)
+	for _, i := range all {
+		spec, _, _, _ := health.ParseSpec(i.Instance.Config)
+		if i.Project == g.project && spec.Probe != nil {
+			g.say("%s stays without a verdict: its check, %s, is made over the network, which the instance has not", i.Name, spec.Probe)
+		}
+	}
+
+	return err
+}
+
+// make makes the image, the volume and the instance; one that is there gets the image of this version.
+func (g guest) make(ctx context.Context, end incus.Endpoint) error {
+	old, exists, err := g.there(ctx)
+	if err != nil {
+		return err
+	}
+
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+
+	program, err := os.ReadFile(exe)
+	if err != nil {
+		return fmt.Errorf("read this program: %w", err)
+	}
+
+	srv, err := g.c.Server(ctx)
+	if err != nil {
+		return err
+	}
+
+	archive, sum, err := guestImage(program, end.Architecture)
+	if err != nil {
+		return err
+	}
+
+	was := old.Config["volatile.base_image"]
+	if was == sum {
+		return nil
+	}
+
+	g.say("importing an image of %d MB into project %s", len(archive)>>20, g.project)
+	err = g.c.ImportImage(ctx, g.project, sum, archive)
+	if err != nil {
+		return err
+	}
+
+	if exists {
+		g.say("instance %s gets it", guestName)
+		err = g.c.Do(ctx, g.project, plan.StopInstance{Name: guestName, Grace: 5 * time.Second})
+		if err == nil {
+			err = g.c.Do(ctx, g.project, plan.RebuildInstance{Name: guestName, Fingerprint: sum})
+		}
+
+		if err != nil {
+			return err
+		}
+
+		return g.c.RemoveImage(ctx, g.project, was)
+	}
+
+	mark := map[string]string{guestMark: "true"}
+	err = g.c.Do(ctx, g.project, plan.CreateVolume{Pool: srv.Pool, Name: guestName, Description: "the key of ic-healthd", Config: mark})
+	if err != nil && !errors.Is(err, incus.ErrExists) {
+		return err
+	}
+
+	g.say("making instance %s", guestName)
+
+	return g.c.Do(ctx, g.project, plan.CreateInstance{
+		Name: guestName, Description: "health checks and restarts of this project", Fingerprint: sum,
+		Config: map[string]string{
+			guestMark: "true", health.KeyDaemon: "true", health.KeyIgnore: "true", "boot.autostart": "true", "boot.autostart.priority": "1000",
+			"environment." + guestServer: end.Fingerprint, "environment." + guestProject: g.project, "limits.memory": "256MiB",
+			"limits.processes": "200", "security.guestapi": "false",
+		},
+		Devices: map[string]plan.Device{
+			"root":  {"type": "disk", "path": "/", "pool": srv.Pool},
+			"state": {"type": "disk", "path": guestState, "pool": srv.Pool, "source": guestName},
+			"incus": {"type": "proxy", "bind": "instance", "listen": "tcp:" + guestAddress, "connect": "tcp:" + loopbackOf(end.Address)},
+		},
+	})
+}
+
+// loopbackOf is where the host itself reaches an address that Incus listens on.
+func loopbackOf(address string) string {
+	host, port, found := strings.Cut(address, ":")
+	switch {
+	case strings.HasPrefix(address, "["):
+		i := strings.LastIndex(address, "]")
+		host, port = address[:i+1], strings.TrimPrefix(address[i+1:], ":")
+		if host == "[::]" {
+			host = "127.0.0.1"
+		}
+	case !found:
+		port = ""
+	}
+
+	if host == "" || host == "0.0.0.0" {
+		host = "127.0.0.1"
+	}
+
+	if port == "" {
+		port = "8443"
+	}
+
+	return host + ":" + port
+}
+
+// trust lets the guest's certificate into its project. The guest has made it, and its key stays there.
+func (g guest) trust(ctx context.Context) error {
+	var certificate string
+
+	return g.wait(ctx, "its certificate", func() (bool, error) {
+		text, err := g.c.ReadFile(ctx, g.project, guestName, guestState+"/"+certificateFile)
+		certificate = text
+
+		return err == nil && text != "", nil
+	}, func() { g.say("trusting its certificate for project %s alone", g.project) }, func() error {
+		return g.c.Trust(ctx, guestName, g.project, certificate)
+	})
+}
+
+// wait asks until done says so, then says and does the rest.
+func (g guest) wait(ctx context.Context, what string, done func() (bool, error), say func(), then ...func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, guestPatience)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := done()
+		if err != nil {
+			return err
+		}
+
+		if ok {
+			say()
+			for _, f := range then {
+				err = f()
+			}
+
+			return err
+		}
+
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf(`waited %s for %s: "incus console --show-log %s --project %s" says more`, guestPatience, what, guestName, g.project)
+		case <-tick.C:
+		}
+	}
+}
+
+// down removes the guest, its certificate first, and what was made for it.
+func (g guest) down(ctx context.Context) error {
+	i, exists, err := g.there(ctx)
+	if err != nil {
+		return err
+	}
+
+	prints, err := g.c.Trusted(ctx, guestName, g.project)
+	if err != nil {
+		return err
+	}
+
+	for _, f := range prints {
+		err = g.c.Distrust(ctx, f)
+		if err != nil {
+			return err
+		}
+
+		g.say("certificate %.12s is trusted no more", f)
+	}
+
+	if !exists {
+		g.say("there is no instance %s in project %s", guestName, g.project)
+		return nil
+	}
+
+	pool, image := i.Devices["state"]["pool"], i.Config["volatile.base_image"]
+	for _, op := range []plan.Op{
+		plan.StopInstance{Name: guestName, Grace: 5 * time.Second}, plan.DeleteInstance{Name: guestName},
+		plan.UpdateProject{Name: g.project, Set: map[string]string{health.KeyScope: ""}},
+	} {
+		err = g.c.Do(ctx, g.project, op)
+		if err != nil {
+			return err
+		}
+	}
+
+	err = errors.Join(g.c.RemoveKeyVolume(ctx, g.project, pool, guestName, guestMark), g.c.RemoveImage(ctx, g.project, image))
+	if err == nil {
+		g.say("ic-healthd is gone from project %s; the host's own looks after it again", g.project)
+	}
+
+	return err
+}
+
+// status shows what the guest itself says.
+func (g guest) status(ctx context.Context, asJSON bool) error {
+	i, exists, err := g.there(ctx)
+	if err != nil {
+		return err
+	}
+
+	if !exists {
+		return fmt.Errorf("there is no instance %s in project %s: ic-agent healthd up --project %s makes it", guestName, g.project, g.project)
+	}
+
+	prints, err := g.c.Trusted(ctx, guestName, g.project)
+	if err != nil {
+		return err
+	}
+
+	argv := []string{"/usr/bin/ic-healthd", "status"}
+	if asJSON {
+		argv = append(argv, "--json")
+	} else {
+		g.say("instance %s/%s: %s, %s; certificates trusted: %d", g.project, guestName, i.Status, i.Config[health.KeyStatus], len(prints))
+	}
+
+	e, err := g.c.Exec(ctx, g.project, guestName, incus.Command{Argv: argv, Limit: 1 << 20, Start: startBudget, Run: startBudget})
+	if err != nil {
+		return err
+	}
+
+	_, err = g.out.Write(e.Output)
+	if err == nil && e.Code != exitOK && e.Code != exitFailed {
+		err = fmt.Errorf("it ended with exit code %d", e.Code)
+	}
+
+	return err
+}
+
+// guestVerb runs one of the verbs about a guest.
+func guestVerb(ctx context.Context, o options, verb string, out, errs io.Writer) int {
+	g := guest{c: incus.New(incus.Options{Socket: o.incus}), project: o.project, out: out}
+	if o.project == "" {
+		return failed(errs, exitUsage, errors.New("write --project and the Incus project"))
+	}
+
+	var err error
+	switch verb {
+	case "up":
+		err = g.up(ctx)
+	case "down":
+		err = g.down(ctx)
+	default:
+		err = g.status(ctx, o.json)
+	}
+
+	if err != nil {
+		return failed(errs, exitFailed, err)
+	}
+
+	return exitOK
+}
