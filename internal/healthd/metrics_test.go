@@ -65,7 +65,7 @@ func TestH42OneLineATransition(t *testing.T) {
 		h.is("web", "healthy", "Running")
 		log := h.log.String()
 		for line, want := range map[string]int{
-			"to=unhealthy": 1, "msg=restarting": 1, "to=stopped": 1, "to=healthy": 2,
+			"to=unhealthy": 1, "msg=restarting": 1, "to=healthy": 2,
 			`reason="3 failures in a row, the last: exit code 1: said"`: 1, `reason="unhealthy: exit code 1: said"`: 1,
 		} {
 			if n := strings.Count(log, line); n != want {
