@@ -42,8 +42,8 @@ const (
 	readWeb   = `incus exec web-1 --project store -- sh -c "tr '\\0' '\\n' < /proc/1/environ"`
 )
 
-// says waits until a command in the lab prints something.
-func says(t *testing.T, command, want string) {
+// prints waits until a command in the lab prints something.
+func prints(t *testing.T, command, want string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s to say %q", command, want), func(ctx context.Context) error {
 		out, err := try(ctx, command)
@@ -88,15 +88,15 @@ func TestUpdatesGoBack(t *testing.T) {
 	running(t, "store", "web-1", "cache-1", "db-1")
 	judged(t, "store", "db-1", "healthy")
 	run(t, "incus exec cache-1 --project store -- redis-cli set answer 42")
-	says(t, "incus exec db-1 --project store --user 999 -- psql -U postgres -Atc 'create table if not exists t as select 42 as answer; select answer from t'", "42")
+	prints(t, "incus exec db-1 --project store --user 999 -- psql -U postgres -Atc 'create table if not exists t as select 42 as answer; select answer from t'", "42")
 	outcome(t, "store", "did well")
 
 	sick := strings.Replace(store, "web:1", "web:crash", 1)
 	t.Run("a version that crashes goes back", func(t *testing.T) {
 		put(t, directory+"store.yaml", sick)
 		condition(t, "store", "RolledBack", "ended with exit code 3")
-		says(t, readWeb, "WEB_VERSION=1")
-		says(t, "ic-agent why store/web; true", "it ended with exit code 3")
+		prints(t, readWeb, "WEB_VERSION=1")
+		prints(t, "ic-agent why store/web; true", "it ended with exit code 3")
 		outcome(t, "store", "web went back")
 		answers(t, "http://127.0.0.1:8085/")
 	})
@@ -112,19 +112,19 @@ func TestUpdatesGoBack(t *testing.T) {
 		run(t, "ic-agent retry store/web")
 		anew(t, "store", "web-1", before)
 		condition(t, "store", "RolledBack", "ended with exit code 3")
-		says(t, readWeb, "WEB_VERSION=1")
+		prints(t, readWeb, "WEB_VERSION=1")
 	})
 
 	t.Run("a version that is never healthy goes back", func(t *testing.T) {
 		put(t, directory+"store.yaml", strings.Replace(store, "web:1", "web:sick", 1))
 		condition(t, "store", "RolledBack", "unhealthy")
-		says(t, readWeb, "WEB_VERSION=1")
+		prints(t, readWeb, "WEB_VERSION=1")
 	})
 
 	second := strings.Replace(store, "web:1", "web:2", 1)
 	t.Run("the next edit goes on", func(t *testing.T) {
 		put(t, directory+"store.yaml", second)
-		says(t, readWeb, "WEB_VERSION=2")
+		prints(t, readWeb, "WEB_VERSION=2")
 		settled(t, "store")
 		outcome(t, "store", "did well")
 	})
@@ -145,11 +145,11 @@ func TestUpdatesGoBack(t *testing.T) {
 
 			return nil
 		})
-		says(t, readDB, "42")
-		says(t, readCache, "42")
+		prints(t, readDB, "42")
+		prints(t, readCache, "42")
 		put(t, directory+"store.yaml", strings.Replace(second, "work_mem=4MB", "work_mem=8MB", 1))
-		says(t, "incus exec db-1 --project store --user 999 -- psql -U postgres -Atc 'show work_mem'", "8MB")
-		says(t, readDB, "42")
+		prints(t, "incus exec db-1 --project store --user 999 -- psql -U postgres -Atc 'show work_mem'", "8MB")
+		prints(t, readDB, "42")
 		outcome(t, "store", "did well")
 	})
 
@@ -160,13 +160,13 @@ func TestUpdatesGoBack(t *testing.T) {
 		}
 
 		run(t, "ic-agent rollback store 1")
-		says(t, readWeb, "WEB_VERSION=1")
+		prints(t, readWeb, "WEB_VERSION=1")
 		condition(t, "store", "Pinned", "the file differs")
 		outcome(t, "store", "did well")
 		run(t, "ic-agent retry store")
-		says(t, readWeb, "WEB_VERSION=2")
+		prints(t, readWeb, "WEB_VERSION=2")
 		outcome(t, "store", "did well")
-		says(t, readDB, "42")
+		prints(t, readDB, "42")
 	})
 
 	t.Run("an agent that is killed in the middle ends its work when it is back", func(t *testing.T) {
@@ -180,9 +180,9 @@ func TestUpdatesGoBack(t *testing.T) {
 			return err
 		})
 		run(t, "systemctl kill -s KILL ic-agent")
-		says(t, "incus exec db-1 --project store --user 999 -- psql -U postgres -Atc 'show work_mem'", "16MB")
+		prints(t, "incus exec db-1 --project store --user 999 -- psql -U postgres -Atc 'show work_mem'", "16MB")
 		settled(t, "store")
-		says(t, readDB, "42")
+		prints(t, readDB, "42")
 	})
 
 	t.Run("a registry that is away reverts nothing and is waited for", func(t *testing.T) {
@@ -195,6 +195,6 @@ func TestUpdatesGoBack(t *testing.T) {
 		}
 
 		run(t, "systemctl start docker-registry")
-		says(t, readWeb, "WEB_VERSION=1")
+		prints(t, readWeb, "WEB_VERSION=1")
 	})
 }
