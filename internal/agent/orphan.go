@@ -95,6 +95,33 @@ func (a *Agent) Destroy(ctx context.Context, req api.DestroyRequest) (api.Destro
 	return reply, nil
 }
 
+// Adopt answers the API: what has a stack's names and no owner becomes the stack's.
+func (a *Agent) Adopt(ctx context.Context, req api.AdoptRequest) (api.AdoptReply, error) {
+	if !a.stacks.has(req.Stack) {
+		return api.AdoptReply{}, noSuchStack(req.Stack)
+	}
+
+	got, err := a.stacks.loop(req.Stack).Adopt(ctx, req.Networks, req.Yes, req.Dry)
+	if err != nil {
+		return api.AdoptReply{}, refusal(req.Stack, err)
+	}
+
+	reply := api.AdoptReply{Left: len(got.Then.Steps), Done: got.Done}
+	for _, s := range got.Marks.Steps {
+		reply.Objects = append(reply.Objects, s.On.String())
+	}
+
+	for _, b := range got.Marks.Blocked {
+		reply.Conflicts = append(reply.Conflicts, b.String())
+	}
+
+	if !got.Then.Empty() || len(got.Then.Blocked) > 0 {
+		reply.Plan = got.Then.String()
+	}
+
+	return reply, nil
+}
+
 // ConfirmRemoval answers the API: what vanished together, and what is protected, may go. A name is a stack's or
 // "stack/service"; none means all stacks that vanished together.
 func (a *Agent) ConfirmRemoval(ctx context.Context, names []string) ([]string, error) {
@@ -154,6 +181,8 @@ func refusal(stack string, err error) error {
 	switch {
 	case errors.Is(err, apply.ErrInForce):
 		return &api.Error{Kind: api.BadRequest, Text: "the file of " + stack + " is there", Hint: "remove the file first; it is the stack"}
+	case errors.Is(err, apply.ErrOutOfForce):
+		return &api.Error{Kind: api.BadRequest, Text: "the stack " + stack + " has no file, or none that was accepted", Hint: "put its compose file into the directory first; \"ic-agent check FILE\" says what is wrong with one"}
 	case errors.Is(err, apply.ErrProtected):
 		return &api.Error{Kind: api.BadRequest, Text: stack + " is protected", Hint: fmt.Sprintf("\"ic-agent confirm-removal %s\" comes first", stack)}
 	case away(err):

@@ -259,8 +259,9 @@ func services(views []*apply.View) map[publish.Port]publish.Service {
 	ready, all := map[publish.Port]publish.Service{}, map[publish.Port]publish.Service{}
 	for _, v := range views {
 		for _, w := range v.Desired.Instances {
-			if v.Observed.Instances[w.Name].Status != plan.Running {
-				continue
+			have := v.Observed.Instances[w.Name]
+			if have.Status != plan.Running || have.Config[plan.KeyAdopted] != "" {
+				continue // what is adopted has its own proxies
 			}
 
 			for _, f := range w.Forwards {

@@ -70,6 +70,13 @@ func (c *Client) ConfirmRemoval(ctx context.Context, stacks ...string) ([]string
 	return r.Removed, err
 }
 
+// Adopt makes what has a stack's names and no owner the stack's.
+func (c *Client) Adopt(ctx context.Context, req AdoptRequest) (AdoptReply, error) {
+	var r AdoptReply
+	err := c.call(ctx, http.MethodPost, "/v1/adopt", req, &r)
+	return r, err
+}
+
 // Destroy deletes a stack whose file is gone.
 func (c *Client) Destroy(ctx context.Context, req DestroyRequest) (DestroyReply, error) {
 	var r DestroyReply

@@ -6,6 +6,7 @@
 //	POST /v1/reload[?wait=true]             ReloadReply
 //	POST /v1/confirm-removal                ConfirmRequest → ConfirmReply
 //	POST /v1/destroy                        DestroyRequest → DestroyReply
+//	POST /v1/adopt                          AdoptRequest → AdoptReply
 //	GET  /metrics                           Prometheus text, where the daemon has a registry
 //
 // A refusal is an Error with the status code of its Kind. Reading is for whoever can open the socket; what

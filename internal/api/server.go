@@ -44,6 +44,8 @@ type Backend interface {
 	Why(ctx context.Context, stack, service string) (ActionReply, error)
 	// Update asks the registries about newer images now, and returns when they answered, service by service.
 	Update(ctx context.Context, req UpdateRequest) ([]UpdateReply, error)
+	// Adopt makes what has a stack's names and no owner the stack's.
+	Adopt(ctx context.Context, req AdoptRequest) (AdoptReply, error)
 	// DNS explains what an instance ("web-1", "shop/web-1"), an address, or, with an empty from, the host is
 	// answered when it asks for a name.
 	DNS(ctx context.Context, name, from string) (DNSReply, error)
@@ -89,6 +91,7 @@ func newServer(b Backend, log *slog.Logger, lim limits) *Server {
 	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
 	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
 	s.mux.HandleFunc("POST /v1/destroy", s.answer(s.limits.slow, asked(s.backend.Destroy)))
+	s.mux.HandleFunc("POST /v1/adopt", s.answer(s.limits.slow, asked(s.backend.Adopt)))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, &Error{NotFound, "the API has no " + r.Method + " " + r.URL.Path, sameAge})
 	})

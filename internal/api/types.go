@@ -212,6 +212,29 @@ type ReloadResult struct {
 	Error string `json:"error,omitempty"`
 }
 
+// AdoptRequest asks for the objects that have a stack's names and no owner to become the stack's.
+type AdoptRequest struct {
+	Stack string `json:"stack"`
+	// Networks takes the networks out of the hands of dnsmasq, too.
+	Networks bool `json:"networks,omitempty"`
+	// Yes does it although something is left to do then; Dry only says what would be done.
+	Yes bool `json:"yes,omitempty"`
+	Dry bool `json:"dry,omitempty"`
+}
+
+// AdoptReply is what an adoption comes to.
+type AdoptReply struct {
+	// Objects are those that become ours, "instance/web-1".
+	Objects []string `json:"objects,omitempty"`
+	// Conflicts say what belongs to another agent.
+	Conflicts []string `json:"conflicts,omitempty"`
+	// Left is how many steps are left to do then, Plan their text.
+	Left int    `json:"left"`
+	Plan string `json:"plan,omitempty"`
+	// Done says that it was done.
+	Done bool `json:"done"`
+}
+
 // DestroyRequest asks for the end of a stack whose file is gone.
 type DestroyRequest struct {
 	Stack string `json:"stack"`

@@ -54,7 +54,14 @@ func publishes(inst plan.ObservedInstance, listen plan.Listen) bool {
 
 		proto, rest, _ := strings.Cut(dev["listen"], ":")
 		i := strings.LastIndex(rest, ":")
-		if i < 0 || proto != listen.Protocol || strings.Trim(rest[:i], "[]") != listen.IP.String() {
+		if i < 0 || proto != listen.Protocol {
+			continue
+		}
+
+		// A process of Incus's that listens everywhere holds the port for every address.
+		at := strings.Trim(rest[:i], "[]")
+		everywhere := dev["nat"] != "true" && (at == "0.0.0.0" || at == "::")
+		if at != listen.IP.String() && !everywhere {
 			continue
 		}
 

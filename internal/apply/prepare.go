@@ -19,7 +19,8 @@ func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) 
 	in.Images, in.Missing, in.Blocked = l.images(ctx, p, have)
 	in.Paths = l.sources(p)
 	for _, n := range p.Networks {
-		if n.External && have.Networks[n.Incus].Config[plan.KeyOwner] != l.host.Owner {
+		config := have.Networks[n.Incus].Config
+		if n.External && config[plan.KeyOwner] != l.host.Owner || config[plan.KeyAdopted] != "" {
 			continue // Somebody else hands out the addresses there.
 		}
 

@@ -77,6 +77,8 @@ type backend struct {
 	// Deletes is what destroy deletes.
 	Deletes api.DestroyReply `json:"destroy"`
 	Kept    []api.Generation `json:"history"`
+	// Adopts is what adopt comes to.
+	Adopts api.AdoptReply `json:"adopt"`
 }
 
 func (b backend) refusal() error {
@@ -112,6 +114,11 @@ func (b backend) Update(_ context.Context, req api.UpdateRequest) ([]api.UpdateR
 
 func (b backend) ConfirmRemoval(_ context.Context, stacks []string) ([]string, error) {
 	return slices.Concat(b.Removed, stacks), b.refusal()
+}
+
+func (b backend) Adopt(_ context.Context, req api.AdoptRequest) (api.AdoptReply, error) {
+	b.Adopts.Done = !req.Dry && (b.Adopts.Left == 0 || req.Yes)
+	return b.Adopts, b.refusal()
 }
 
 func (b backend) Destroy(_ context.Context, req api.DestroyRequest) (api.DestroyReply, error) {

@@ -152,7 +152,7 @@ func (d *differ) project() bool {
 	switch {
 	case owner != d.want.Owner:
 		d.conflict(id, Place{File: d.want.Source},
-			"an Incus project of this name exists and is not ours: choose another name with a top-level \"name:\", or remove it")
+			"an Incus project of this name exists and is not ours: choose another name with a top-level \"name:\", remove it, or take it over with \"ic-agent adopt %s\"", d.want.Stack)
 		return false
 	case stack != d.want.Stack && d.have.Project.Config[KeyStack] != "":
 		// The file was renamed while its project name stayed: the objects are the same ones.
@@ -162,6 +162,11 @@ func (d *differ) project() bool {
 	}
 
 	set := changedKeys(d.want.Config, d.have.Project.Config, nil)
+	if d.have.Project.Config[KeyAdopted] != "" {
+		// Features cannot be changed once something is in it.
+		maps.DeleteFunc(set, func(k, _ string) bool { return strings.HasPrefix(k, "features.") })
+	}
+
 	d.settle(id, set)
 	if len(set) > 0 {
 		d.step(id, UpdateProject{Name: d.want.Incus, Set: set}, causeOf(set, nil))
@@ -189,7 +194,15 @@ func (d *differ) network(w DesiredNetwork) {
 	}
 
 	if have.Config[KeyOwner] != d.want.Owner {
-		d.conflict(id, w.At, "a network interface or Incus network of this name exists and is not ours: give the network another \"name:\", or declare it \"external: true\"")
+		d.conflict(id, w.At, "a network interface or Incus network of this name exists and is not ours: give the network another \"name:\", declare it \"external: true\", or take it over with \"ic-agent adopt %s\"", d.want.Stack)
+		return
+	}
+
+	if have.Config[KeyAdopted] != "" {
+		d.plan.Warnings = append(d.plan.Warnings, Warning{
+			File: w.At.File, Line: w.At.Line, Key: "networks." + w.Key,
+			Text: fmt.Sprintf("%s keeps the way it was made, with its own DHCP and DNS: \"ic-agent adopt %s --networks\" changes that", w.Name, d.want.Stack),
+		})
 		return
 	}
 
@@ -220,7 +233,7 @@ func (d *differ) volume(w DesiredVolume) {
 			Pool: w.Pool, Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Key, Config: w.Config,
 		}, "new volume "+volumeLabel(w), d.projectID())
 	case have.Config[KeyOwner] != d.want.Owner:
-		d.conflict(id, w.At, "a volume of this name exists and is not ours: rename it, or declare it \"external: true\" to use it")
+		d.conflict(id, w.At, "a volume of this name exists and is not ours: rename it, declare it \"external: true\" to use it, or take it over with \"ic-agent adopt %s\"", d.want.Stack)
 	default:
 		d.volumeChanges(w, have)
 	}

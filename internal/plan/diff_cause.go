@@ -28,6 +28,10 @@ func startCause(led Ledger, w DesiredInstance, have ObservedInstance) string {
 // changeCause puts the most telling difference first.
 func changeCause(w DesiredInstance, have ObservedInstance, c changes) string {
 	var parts []string
+	if have.Config[KeyAdopted] != "" && (c.restart || len(c.devices) > 0) {
+		return "adopted, and not as the file says: " + strings.Join(Disagreements(w, have), "; ")
+	}
+
 	if have.Config[KeyParked] != "" {
 		parts = append(parts, "it is wanted again")
 	}

@@ -51,7 +51,7 @@ func (d *differ) instance(w DesiredInstance) {
 	}
 
 	if have.Config[KeyOwner] != d.want.Owner {
-		d.conflict(id, w.At, "an instance of this name exists in project %s and is not ours: set container_name, or remove it", d.want.Incus)
+		d.conflict(id, w.At, "an instance of this name exists in project %s and is not ours: set container_name, remove it, or take it over with \"ic-agent adopt %s\"", d.want.Incus, d.want.Stack)
 		return
 	}
 
@@ -190,6 +190,10 @@ func (c changes) empty() bool {
 }
 
 func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
+	if have.Config[KeyAdopted] != "" && len(Disagreements(w, have)) == 0 {
+		return d.taken(w, have)
+	}
+
 	id := ID{KindInstance, w.Name}
 	c := changes{
 		config:  changedKeys(w.Config, have.Config, setBefore(have.Config)),

@@ -145,13 +145,13 @@ func TestPlan(t *testing.T) {
 			name: "a foreign instance is a conflict and stays untouched",
 			hand: func(w *world) { w.Instances["web-1"].Config[plan.KeyOwner] = foreign },
 			want: `stack blog: nothing to do
-conflict instance/web-1: an instance of this name exists in project blog and is not ours: set container_name, or remove it`,
+conflict instance/web-1: an instance of this name exists in project blog and is not ours: set container_name, remove it, or take it over with "ic-agent adopt blog"`,
 		},
 		{
 			name: "a foreign project is a conflict and nothing in it is touched",
 			hand: func(w *world) { w.Project.Config[plan.KeyOwner] = foreign },
 			want: `stack blog: nothing to do
-conflict project/blog: an Incus project of this name exists and is not ours: choose another name with a top-level "name:", or remove it (/etc/incus-compose.d/blog.yaml)`,
+conflict project/blog: an Incus project of this name exists and is not ours: choose another name with a top-level "name:", remove it, or take it over with "ic-agent adopt blog" (/etc/incus-compose.d/blog.yaml)`,
 		},
 		{
 			name: "a second replica shares the port, and the first goes on undisturbed",

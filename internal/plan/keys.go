@@ -44,6 +44,8 @@ const (
 	// KeyParked marks an instance that is wanted no more, stopped and kept for a while: "running" or "stopped", as it
 	// was before.
 	KeyParked = "user.ic-agent.parked"
+	// KeyAdopted marks what somebody else made and we took over as it was.
+	KeyAdopted = "user.ic-agent.adopted"
 	// KeyProtect marks an instance whose removal has to be confirmed.
 	KeyProtect = "user.ic-agent.protect"
 
@@ -69,7 +71,7 @@ const (
 const parkedRunning = "running"
 
 // sometimes are the keys of our own that an instance has or has not; KeyKeys does not name them.
-var sometimes = []string{KeyParked, KeyProtect, KeyChanging, KeyHeld, KeySurge}
+var sometimes = []string{KeyParked, KeyProtect, KeyAdopted, KeyChanging, KeyHeld, KeySurge}
 
 // setBefore lists the keys that we have set on an object, so that those no longer wanted go.
 func setBefore(have map[string]string) []string {
