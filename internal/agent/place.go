@@ -59,7 +59,7 @@ func Place(ctx context.Context, conf Config) error {
 		}
 
 		p := conf.presentProject(ctx, led, conf.loader(key))
-		for _, at := range plan.Placements(p, led.Images) {
+		for _, at := range plan.Placements(p, led) {
 			err = store.Place(p.Incus, at.Instance, at.Files, at.Hash)
 			if err != nil {
 				conf.Log.WarnContext(ctx, "files not placed", "stack", name, "instance", at.Instance, "err", err)
@@ -86,6 +86,13 @@ func (c Config) presentProject(ctx context.Context, led plan.Ledger, load apply.
 	if err != nil || p.Incus != led.Project.Incus {
 		c.Log.WarnContext(ctx, "stack not loaded", "stack", led.Stack, "err", err)
 		return *led.Project
+	}
+
+	if led.Pin != nil { // Somebody went back to an earlier generation: that is what runs.
+		pinned := *led.Project
+		pinned.Unlock(p)
+
+		return pinned
 	}
 
 	return p

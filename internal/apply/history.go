@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -92,7 +91,6 @@ func (l *Loop) chronicle(ctx context.Context, images map[string]plan.Image, p pl
 
 // contents reads the files a project was made from; those that hold a secret are only named.
 func (l *Loop) contents(p plan.Project) []plan.KeptFile {
-	secrets := secretsOf(p)
 	var out []plan.KeptFile
 	for _, path := range p.Files {
 		f := plan.KeptFile{Path: path}
@@ -101,16 +99,15 @@ func (l *Loop) contents(p plan.Project) []plan.KeptFile {
 			continue
 		}
 
-		if l.host.ReadFile != nil {
+		switch {
+		case slices.Contains(p.SecretFiles, path):
+			f.Omitted = "it holds a secret"
+		case l.host.ReadFile != nil:
 			var err error
 			f.Content, err = l.host.ReadFile(path)
 			if err != nil {
 				f.Omitted = err.Error()
 			}
-		}
-
-		if slices.ContainsFunc(secrets, func(s []byte) bool { return bytes.Contains(f.Content, s) }) {
-			f.Content, f.Omitted = nil, "it holds a secret"
 		}
 
 		out = append(out, f)
@@ -119,12 +116,15 @@ func (l *Loop) contents(p plan.Project) []plan.KeptFile {
 	return out
 }
 
+// shortest is the length from which a secret is taken out of texts: shorter ones would leave nothing to read.
+const shortest = 4
+
 // secretsOf lists the contents of a project's secrets, without the line break at their end.
-func secretsOf(p plan.Project) [][]byte {
-	var out [][]byte
+func secretsOf(p plan.Project) []string {
+	var out []string
 	for _, f := range p.Secrets() {
-		content := bytes.TrimSpace(f.Secret.Reveal())
-		if len(content) > 0 {
+		content := strings.TrimRight(string(f.Secret.Reveal()), "\r\n")
+		if len(content) >= shortest {
 			out = append(out, content)
 		}
 	}

@@ -47,7 +47,12 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 		known := l.led.Project.Unlocked(p)
 		l.led.Project, l.turn.Project = &known, &known
 
-		return // It was read to know what it refers to; what is wanted is what somebody went back to.
+		// It was read to know what it refers to, and its secrets; what is wanted is what somebody went back to.
+		pinned := *l.led.Project
+		pinned.Unlock(p)
+		l.led.Project, l.turn.Project = &pinned, &pinned
+
+		return
 	}
 
 	l.led.Pin = nil

@@ -107,7 +107,7 @@ func (l *Loop) note(ctx context.Context, rollouts map[string]plan.Rollout, f pla
 // censored takes the secrets of the project out of a text.
 func (l *Loop) censored(text string) string {
 	for _, s := range secretsOf(*l.led.Project) {
-		text = strings.ReplaceAll(text, string(s), "(secret)")
+		text = strings.ReplaceAll(text, s, "(secret)")
 	}
 
 	return text

@@ -69,9 +69,14 @@ func (d Desired) Listing() string {
 			table("instance/"+w.Name+" device "+n, w.Devices[n])
 		}
 
-		for _, f := range w.Files {
+		for _, f := range slices.Concat(w.Files, w.Placed) {
 			sum := sha256.Sum256(f.Content)
-			fmt.Fprintf(&b, "instance/%s file %s: %o %d:%d sha256 %x\n", w.Name, f.Target, f.Mode, f.UID, f.GID, sum[:8])
+			word := fmt.Sprintf("sha256 %x", sum[:8])
+			if f.Confidential {
+				word = fmt.Sprintf("secret %.16s", f.Seal)
+			}
+
+			fmt.Fprintf(&b, "instance/%s file %s: %o %d:%d %s\n", w.Name, f.Target, f.Mode, f.UID, f.GID, word)
 		}
 	}
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -42,10 +43,24 @@ type Placement struct {
 }
 
 // Placements lists the configs and secrets of every instance of a project whose images are known: what has to be
-// there before Incus starts them.
-func Placements(p Project, images map[string]Image) []Placement {
+// there before Incus starts them. A service whose update was taken back has those of the version it runs.
+func Placements(p Project, led Ledger) []Placement {
+	before := Project{Services: slices.Clone(p.Services)}
+	images := map[string]Image{}
+	maps.Copy(images, led.Images)
+	for i, s := range p.Services {
+		good, known := led.Good[s.Name]
+		if ro := led.Rollouts[s.Name]; known && (ro.Phase == HeldBack || ro.Phase == GoingBack) {
+			old := good.Service
+			old.Replicas, old.Image.Ref = s.Replicas, goodRef+s.Name
+			before.Services[i], images[old.Image.Ref] = old, good.Image
+		}
+	}
+
+	before.Unlock(p)
+
 	var out []Placement
-	for _, s := range p.Services {
+	for _, s := range before.Services {
 		img, known := images[s.Image.Ref]
 		if !known || len(s.Files) == 0 {
 			continue
