@@ -14,7 +14,7 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// ErrBuilding: the image is being made of its sources.
+// ErrBuilding says that the image is being made of its sources.
 var ErrBuilding = errors.New("is being built")
 
 // lookAtSources is how often the sources of builds are looked at.

@@ -61,8 +61,8 @@ func (l *Loop) checkUpdates(ctx context.Context, asked map[string]ask) map[strin
 	before := maps.Clone(l.led.Updates)
 	for key, a := range asked {
 		old, known := l.led.Images[key]
-		if !known || a.builds() || old.BuildKey != "" || strings.Contains(key, "@") {
-			continue // there is nothing to compare with, or nothing can be newer
+		if !known || !a.ages(old) {
+			continue
 		}
 
 		u := before[key]
@@ -95,6 +95,18 @@ func (l *Loop) checkUpdates(ctx context.Context, asked map[string]ask) map[strin
 	}
 
 	_ = group.Wait() // the functions return no errors
+	l.scheduleUpdates(asked, newer)
+
+	return newer
+}
+
+// ages tells whether there can be a newer image behind the reference.
+func (a ask) ages(img plan.Image) bool {
+	return !a.builds() && img.BuildKey == "" && !strings.Contains(a.ref.Ref, "@")
+}
+
+// scheduleUpdates has the loop look again when the next question is due, or a newer image is old enough.
+func (l *Loop) scheduleUpdates(asked map[string]ask, newer map[string]bool) {
 	for key, u := range l.led.Updates {
 		if !u.Next.IsZero() {
 			l.atLatest(u.Next)
@@ -104,8 +116,6 @@ func (l *Loop) checkUpdates(ctx context.Context, asked map[string]ask) map[strin
 			l.atLatest(u.Seen.Add(asked[key].update.MinAge))
 		}
 	}
-
-	return newer
 }
 
 func (l *Loop) setUpdate(mu *sync.Mutex, key string, u plan.Update) {

@@ -15,7 +15,7 @@ import (
 // Built is the Server of images that were built here; their Alias is the directory they are in.
 const Built = "build:"
 
-// ErrGone: the directory of a built image is no longer there.
+// ErrGone says that the directory of a built image is no longer there.
 var ErrGone = errors.New("the built image is gone")
 
 // Supply is how Incus gets one image. Close it when Incus is done.
