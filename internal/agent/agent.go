@@ -96,6 +96,10 @@ type Agent struct {
 	known  []string
 
 	resolved *dns.Resolved // nil when the host is not to be told
+	// Who has which address on the networks, beside what the loops see.
+	guests     *guests
+	leases     *leases
+	neighbours *neighbours
 
 	publish chan struct{} // holds one token when a view has changed
 	server  serverState
@@ -154,6 +158,9 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 		return nil, err
 	}
 
+	a.guests = &guests{list: a.incus.Instances, changed: a.changed, owner: owner, log: a.log, woken: make(chan struct{}, 1)}
+	a.leases = newLeases("/var/lib/incus/networks", a.changed, a.log)
+	a.neighbours = &neighbours{changed: a.changed, log: a.log, all: map[int]map[string]netip.Addr{}}
 	a.zoning = newZoning(a.log, conf.Settings.domain(), names, ledgers)
 
 	a.watch = watch.New(watch.Options{Dirs: conf.Settings.directories(), Known: known, Log: a.log})
@@ -296,6 +303,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	server.Metrics(metrics)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return a.follow(ctx) })
+	group.Go(func() error { return a.guests.Run(ctx) })
+	group.Go(func() error { return a.leases.Run(ctx) })
+	group.Go(func() error { return a.neighbours.Run(ctx) })
 	group.Go(func() error { return a.probe(ctx) })
 	group.Go(func() error { return a.prune(ctx) })
 	group.Go(func() error { return a.ports.watch(ctx, a.stacks.dirty) })
@@ -318,6 +328,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 
 			a.stacks.hint(h, a.stacks.host.Self)
+			a.guests.hint(h, a.stacks.has)
 		})
 	})
 

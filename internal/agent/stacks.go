@@ -205,6 +205,14 @@ func (s *stacks) seed(stack, project string) {
 	s.claims[project] = stack
 }
 
+// has tells whether an Incus project is a stack's.
+func (s *stacks) has(project string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.claims[project] != ""
+}
+
 // hint carries an event of Incus to the loops it may concern.
 func (s *stacks) hint(h incus.Hint, self string) {
 	stopped := h.Kind == "instance" && (h.Action == "instance-shutdown" || h.Action == "instance-stopped")

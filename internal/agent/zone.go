@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -11,8 +12,8 @@ import (
 )
 
 // names turns what the loops see into what the DNS server answers from. subnets are the ledger's, for the
-// time before Incus has answered; upstreams are those of one network each.
-func names(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[string][]netip.AddrPort) ([]dns.Network, []dns.Record) {
+// time before Incus has answered; upstreams are those of one network each; found are addresses that others gave.
+func names(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[string][]netip.AddrPort, found addressBook) ([]dns.Network, []dns.Record) {
 	var nets []dns.Network
 	var recs []dns.Record
 	for _, v := range views {
@@ -29,16 +30,118 @@ func names(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[s
 		}
 
 		for _, s := range v.Project.Services {
-			recs = append(recs, records(v, s)...)
+			recs = append(recs, records(v, s, found)...)
+		}
+	}
+
+	for _, n := range foreign(views) {
+		known := slices.ContainsFunc(nets, func(have dns.Network) bool { return have.Name == n.Name })
+		if !known {
+			n.Upstreams = upstreams[n.Name]
+			nets = append(nets, n)
 		}
 	}
 
 	return nets, recs
 }
 
+// foreign are the networks of others that stacks use and whose clients reach the service address: the bridges of
+// this host. At their gateway Incus's own dnsmasq answers.
+func foreign(views []*apply.View) []dns.Network {
+	var out []dns.Network
+	for _, v := range views {
+		if v.Project == nil || v.State == apply.Parked {
+			continue
+		}
+
+		for _, n := range v.Project.Networks {
+			have := v.Observed.Networks[n.Incus]
+			there := slices.ContainsFunc(out, func(o dns.Network) bool { return o.Name == n.Incus })
+			if !n.External && !adopted(v, n) || there || !plan.ReachesServiceAddress(have) {
+				continue
+			}
+
+			d := dns.Network{Name: n.Incus, Key: n.Incus, Project: foreignProject}
+			d.Prefix = prefixOf(have.Config["ipv4.address"])
+			d.Prefix6 = prefixOf(have.Config["ipv6.address"])
+			out = append(out, d)
+		}
+	}
+
+	return out
+}
+
+// adopted networks were made by others and are marked as ours; Incus's dnsmasq has their gateway address still.
+func adopted(v *apply.View, n plan.Network) bool {
+	return v.Observed.Networks[n.Incus].Config[plan.KeyAdopted] != ""
+}
+
+// foreignProject is where Incus keeps networks, and the project of clients on those of others.
+const foreignProject = "default"
+
+func prefixOf(text string) netip.Prefix {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}
+	}
+
+	return p.Masked()
+}
+
+func foreignNetworks(views []*apply.View) []string {
+	var out []string
+	for _, n := range foreign(views) {
+		out = append(out, n.Name)
+	}
+
+	return out
+}
+
+// ownNetworks are those that stacks have.
+func ownNetworks(views []*apply.View) []string {
+	var out []string
+	for _, v := range views {
+		if v.Project == nil {
+			continue
+		}
+
+		for _, n := range v.Project.Networks {
+			if !n.External {
+				out = append(out, n.Incus)
+			}
+		}
+	}
+
+	return out
+}
+
+// hosted are the records of instances made by hand.
+func hosted(s sight, nets []dns.Network, recs []dns.Record) []dns.Record {
+	taken := map[netip.Addr]bool{}
+	for _, n := range nets {
+		taken[n.Gateway], taken[n.Gateway6] = true, true
+	}
+
+	for _, r := range recs {
+		for _, on := range r.On {
+			taken[on.Addr] = true
+		}
+	}
+
+	var out []dns.Record
+	for _, g := range s.guests {
+		r, ok := g.record(nets, s.found, taken)
+		if ok {
+			out = append(out, r)
+		}
+	}
+
+	return out
+}
+
 // network is a managed network; external ones are served by the stack that has them.
 func network(v *apply.View, n plan.Network, subnets map[string]netip.Prefix) (dns.Network, bool) {
-	if n.External {
+	if n.External || adopted(v, n) {
 		return dns.Network{}, false
 	}
 
@@ -62,7 +165,7 @@ func network(v *apply.View, n plan.Network, subnets map[string]netip.Prefix) (dn
 }
 
 // records declares a service and its instances.
-func records(v *apply.View, s plan.Service) []dns.Record {
+func records(v *apply.View, s plan.Service, found addressBook) []dns.Record {
 	on := map[string]string{} // compose key → Incus name
 	for _, n := range v.Project.Networks {
 		on[n.Name] = n.Incus
@@ -87,15 +190,29 @@ func records(v *apply.View, s plan.Service) []dns.Record {
 		}
 
 		for _, a := range s.Networks {
-			r.On = append(r.On, dns.Interface{
-				Network: on[a.Network], Addr: v.Ledger.Addresses[on[a.Network]][name], Aliases: a.Aliases,
-			})
+			addr := v.Ledger.Addresses[on[a.Network]][name]
+			if !addr.IsValid() {
+				addr = leased(v.Observed.Instances[name], on[a.Network], found)
+			}
+
+			r.On = append(r.On, dns.Interface{Network: on[a.Network], Addr: addr, Aliases: a.Aliases})
 		}
 
 		out = append(out, r)
 	}
 
 	return out
+}
+
+// leased is the address an instance has on a network of others: one it was told to have, or one it was leased.
+func leased(i plan.ObservedInstance, network string, found addressBook) netip.Addr {
+	for device, d := range i.Devices {
+		if d["type"] == "nic" && d["network"] == network {
+			return cmp.Or(i.Addresses[device], found.leases[network][hardware(i, device)])
+		}
+	}
+
+	return netip.Addr{}
 }
 
 // offers are the ports a service publishes, as they are inside.

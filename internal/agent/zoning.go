@@ -64,11 +64,15 @@ type sight struct {
 	// away is whether Incus does not answer.
 	away    bool
 	subnets map[string]netip.Prefix
+	// guests were made by hand; found is who has which address.
+	guests []guest
+	found  addressBook
 }
 
 // next is the zone of what is seen now.
 func (z *zoning) next(s sight, now time.Time) ([]dns.Network, *dns.Zone) {
-	nets, recs := names(z.trusted(s, now), s.subnets, z.networks)
+	nets, recs := names(z.trusted(s, now), s.subnets, z.networks, s.found)
+	recs = append(recs, hosted(s, nets, recs)...)
 	z.zone = z.zone.Next(z.zone.Serial()+1, nets, recs)
 	if s.away && z.ttl > awayTTL {
 		return nets, z.zone.Lasting(awayTTL)
@@ -216,7 +220,9 @@ func (a *Agent) rezone(ctx context.Context, now time.Time) error {
 	}
 
 	_, asked, away := a.server.get()
-	nets, zone := a.zoning.next(sight{views, skipped, begun, asked && away != nil, subnets}, now)
+	others := foreignNetworks(views)
+	found := addressBook{a.leases.of(others), a.neighbours.of(append(others, ownNetworks(views)...))}
+	nets, zone := a.zoning.next(sight{views, skipped, begun, asked && away != nil, subnets, a.guests.get(), found}, now)
 	a.zone.Store(zone)
 	a.dns.Publish(zone)
 	a.dns.Listen(ctx, a.addresses(nets))
@@ -254,7 +260,8 @@ func (a *Agent) fromHost(st dns.Status) (how, problem string) {
 	return "by systemd-resolved", ""
 }
 
-// addresses are where the DNS server listens: on the gateway of every managed network.
+// addresses are where the DNS server listens: on the gateway of every managed network, and, for clients of networks
+// whose gateway has another server, at the service address.
 func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {
 	port := a.conf.DNSPort
 	if port == 0 {
@@ -270,10 +277,21 @@ func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {
 		return out
 	}
 
+	beside := false
 	for _, n := range nets {
 		if n.Gateway.IsValid() {
 			out = append(out, netip.AddrPortFrom(n.Gateway, port))
 		}
+
+		if n.Gateway6.IsValid() {
+			out = append(out, netip.AddrPortFrom(n.Gateway6, port))
+		}
+
+		beside = beside || !n.Gateway.IsValid() && !n.Gateway6.IsValid()
+	}
+
+	if beside {
+		out = append(out, netip.AddrPortFrom(plan.ServiceAddress, port))
 	}
 
 	return out

@@ -177,7 +177,7 @@ allow = ["192.168.1.0/24"]
 // TestNetworksHaveTheirOwnUpstreams as agent.toml names them.
 func TestNetworksHaveTheirOwnUpstreams(t *testing.T) {
 	mine := map[string][]netip.AddrPort{"shop-default": {netip.MustParseAddrPort("192.0.2.9:53")}}
-	nets, _ := names([]*apply.View{seen("web-1")}, oneSubnet, mine)
+	nets, _ := names([]*apply.View{seen("web-1")}, oneSubnet, mine, addressBook{})
 	if len(nets) != 1 || !slices.Equal(nets[0].Upstreams, mine["shop-default"]) {
 		t.Errorf("the networks are %+v", nets)
 	}

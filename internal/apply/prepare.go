@@ -15,12 +15,14 @@ func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) 
 	in := plan.Input{
 		Owner: l.host.Owner, Pool: have.Server.Pool, Domain: l.host.Domain, FilesDir: l.host.FilesDir,
 		Segments: map[string]plan.Segment{}, Addresses: map[string]map[string]netip.Addr{},
+		Beside: map[string]bool{},
 	}
 	in.Images, in.Missing, in.Blocked = l.images(ctx, p, have)
 	in.Paths = l.sources(p)
 	for _, n := range p.Networks {
 		config := have.Networks[n.Incus].Config
 		if n.External && config[plan.KeyOwner] != l.host.Owner || config[plan.KeyAdopted] != "" {
+			in.Beside[n.Incus] = plan.ReachesServiceAddress(have.Networks[n.Incus])
 			continue // Somebody else hands out the addresses there.
 		}
 

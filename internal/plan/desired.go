@@ -186,6 +186,8 @@ type Input struct {
 	Blocked []Blocked
 	// Pool is the storage pool of everything that names none.
 	Pool string
+	// Beside are the networks of others whose clients ask our DNS server at ServiceAddress, by Incus name.
+	Beside map[string]bool
 	// Domain is the DNS zone, "incus".
 	Domain string
 	// Paths tells what the host has at the sources of bind mounts.

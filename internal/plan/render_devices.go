@@ -116,6 +116,10 @@ func (r *renderer) nics(d *DesiredInstance, s Service) error {
 		}
 	}
 
+	if resolver == "" && r.beside(s) {
+		resolver = ServiceAddress.String()
+	}
+
 	if resolver != "" {
 		d.Config["oci.dns.nameservers"] = resolver
 		d.Config["oci.dns.search"] = r.p.Incus + "." + r.in.Domain
