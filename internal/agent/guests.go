@@ -164,6 +164,20 @@ func (g guest) record(nets []dns.Network, found addressBook, taken map[netip.Add
 	return r, len(r.On) > 0
 }
 
+// networksOf are the networks the guests are on.
+func networksOf(all []guest) []string {
+	var out []string
+	for _, g := range all {
+		for _, n := range g.nics {
+			out = append(out, n.network)
+		}
+	}
+
+	slices.Sort(out)
+
+	return slices.Compact(out)
+}
+
 // addressBook is who has which address by word of others, by network and hardware address.
 type addressBook struct {
 	leases, neighbours map[string]map[string]netip.Addr

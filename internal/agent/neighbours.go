@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -100,15 +101,18 @@ func (n *neighbours) read(f *os.File) error {
 // of returns the neighbours on networks, by hardware address.
 func (n *neighbours) of(networks []string) map[string]map[string]netip.Addr {
 	out := map[string]map[string]netip.Addr{}
-	for _, name := range networks {
-		link, err := net.InterfaceByName(name)
-		if err != nil {
-			continue
-		}
+	links, err := net.Interfaces() // one look for all: each is a list of every link
+	if err != nil {
+		return out
+	}
 
-		n.mu.Lock()
-		out[name] = maps.Clone(n.all[link.Index])
-		n.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	for _, l := range links {
+		if slices.Contains(networks, l.Name) {
+			out[l.Name] = maps.Clone(n.all[l.Index])
+		}
 	}
 
 	return out

@@ -97,24 +97,6 @@ func foreignNetworks(views []*apply.View) []string {
 	return out
 }
 
-// ownNetworks are those that stacks have.
-func ownNetworks(views []*apply.View) []string {
-	var out []string
-	for _, v := range views {
-		if v.Project == nil {
-			continue
-		}
-
-		for _, n := range v.Project.Networks {
-			if !n.External {
-				out = append(out, n.Incus)
-			}
-		}
-	}
-
-	return out
-}
-
 // hosted are the records of instances made by hand.
 func hosted(s sight, nets []dns.Network, recs []dns.Record) []dns.Record {
 	taken := map[netip.Addr]bool{}

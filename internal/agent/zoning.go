@@ -220,9 +220,13 @@ func (a *Agent) rezone(ctx context.Context, now time.Time) error {
 	}
 
 	_, asked, away := a.server.get()
-	others := foreignNetworks(views)
-	found := addressBook{a.leases.of(others), a.neighbours.of(append(others, ownNetworks(views)...))}
-	nets, zone := a.zoning.next(sight{views, skipped, begun, asked && away != nil, subnets, a.guests.get(), found}, now)
+	byHand := a.guests.get()
+	found := addressBook{leases: a.leases.of(foreignNetworks(views))}
+	if len(byHand) > 0 {
+		found.neighbours = a.neighbours.of(networksOf(byHand))
+	}
+
+	nets, zone := a.zoning.next(sight{views, skipped, begun, asked && away != nil, subnets, byHand, found}, now)
 	a.zone.Store(zone)
 	a.dns.Publish(zone)
 	a.dns.Listen(ctx, a.addresses(nets))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	miekg "github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // Link is a bridge through which the host itself finds our names.
@@ -115,14 +115,22 @@ func NewResolved(log *slog.Logger) *Resolved {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	index := func(name string) (int, error) {
-		i, err := net.InterfaceByName(name)
-		if err != nil {
-			return 0, err
-		}
-		return i.Index, nil
+	return &Resolved{log: log, dial: dialBus, index: linkIndex, woken: make(chan struct{}, 1), done: map[string]int{}}
+}
+
+// linkIndex finds a link by its name alone, where package net would list all links.
+func linkIndex(name string) (int, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
 	}
-	return &Resolved{log: log, dial: dialBus, index: index, woken: make(chan struct{}, 1), done: map[string]int{}}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request)
+	return int(request.Uint32()), err
 }
 
 // Use makes these the links resolved knows from us; those gone are reverted.

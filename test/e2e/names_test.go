@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// street has a web of two, a database on an internal network, and an app that is on both networks.
+// street has a web of two, a database on a network of its own, an app that is on both networks, and a vault that has no
+// way out.
 const street = `services:
   web:
     image: nginx:alpine
@@ -25,9 +26,13 @@ const street = `services:
     image: redis:alpine
     command: redis-server --bind 0.0.0.0 --protected-mode no
     networks: [back]
+  vault:
+    image: redis:alpine
+    networks: [closed]
 networks:
   front: {}
-  back: {internal: true}
+  back: {}
+  closed: {internal: true}
 `
 
 // inside asks from within an instance; the answer is the addresses of busybox's nslookup, sorted, or its complaint.
@@ -79,7 +84,7 @@ func TestNames(t *testing.T) {
 		"[Service]\nExecStart=\nExecStart=/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/etc/lab/upstream-dns.conf --log-queries\n")
 	run(t, "systemctl daemon-reload; systemctl restart lab-upstream-dns")
 	drop(t, "street", street)
-	running(t, "street", "web-1", "web-2", "app-1", "db-1")
+	running(t, "street", "web-1", "web-2", "app-1", "db-1", "vault-1")
 	judged(t, "street", "web-1", "healthy")
 	judged(t, "street", "web-2", "healthy")
 	settled(t, "street")
@@ -99,10 +104,14 @@ func TestNames(t *testing.T) {
 			{"web-1", "app", address(t, "app-1", "street-front")},
 			{"db-1", "app", address(t, "app-1", "street-back")},
 		} {
-			got := inside(t.Context(), q.from, q.name)
-			if got != q.want {
-				t.Errorf("%s is told %q for %s, want %q", q.from, got, q.name, q.want)
-			}
+			eventually(t, fmt.Sprintf("%s is told %s for %s", q.from, q.want, q.name), func(ctx context.Context) error {
+				got := inside(ctx, q.from, q.name)
+				if got != q.want {
+					return fmt.Errorf("it is told %q", got)
+				}
+
+				return nil
+			})
 		}
 	})
 
@@ -133,7 +142,7 @@ func TestNames(t *testing.T) {
 	})
 
 	t.Run("D33 an internal network cannot leak", func(t *testing.T) {
-		got := inside(t.Context(), "db-1", "leaky.example.test") + inside(t.Context(), "app-1", "outward.example.test")
+		got := inside(t.Context(), "vault-1", "leaky.example.test") + inside(t.Context(), "app-1", "outward.example.test")
 		if got != "nonenone" {
 			t.Errorf("names that do not exist are %q", got)
 		}
@@ -164,8 +173,9 @@ func TestNames(t *testing.T) {
 	})
 
 	t.Run("D40 Incus away changes no answer", func(t *testing.T) {
-		run(t, "systemctl stop incus.socket incus.service; systemctl restart ic-agent")
-		defer run(t, "systemctl start incus.socket incus.service")
+		// Its own stop would stop the instances too.
+		run(t, "kill -STOP $(systemctl show -p MainPID --value incus); systemctl restart ic-agent")
+		defer run(t, "kill -CONT $(systemctl show -p MainPID --value incus)")
 		names(t, gateway, "web.street.incus", both...)
 	})
 }
@@ -202,4 +212,49 @@ func names(t *testing.T, at, name string, want ...string) {
 
 		return err
 	})
+}
+
+// inn is a stack on a bridge that Incus runs dnsmasq on.
+const inn = `services:
+  host:
+    image: nginx:alpine
+    networks: [lan]
+  visitor:
+    image: redis:alpine
+    networks: [lan]
+networks:
+  lan: {external: true, name: incusbr0}
+`
+
+// TestD42NamesBesideDnsmasq: on a network of others, whose gateway has dnsmasq, containers find each other, and an
+// instance made by hand, as soon as it has its lease; dnsmasq is left as it is.
+func TestD42NamesBesideDnsmasq(t *testing.T) {
+	before := run(t, "cat /var/lib/incus/networks/incusbr0/dnsmasq.pid | grep pid; incus network show incusbr0 | grep -v /1.0/instances")
+	drop(t, "inn", inn)
+	running(t, "inn", "host-1", "visitor-1")
+	run(t, "incus launch $(incus image list -f csv -c fd | grep redis | cut -d, -f1 | head -n 1) hand --network incusbr0")
+	for _, name := range []string{"visitor", "visitor.inn.incus", "hand.default.incus"} {
+		eventually(t, name+" is found from inside", func(ctx context.Context) error {
+			out, err := try(ctx, "incus exec host-1 --project inn -- nslookup "+name)
+			if err == nil && !strings.Contains(out, "Address: 10.158.7.") {
+				err = fmt.Errorf("nslookup says %q", out)
+			}
+
+			return err
+		})
+	}
+
+	run(t, "incus delete -f hand")
+	eventually(t, "a name that is gone", func(ctx context.Context) error {
+		out, err := try(ctx, "dig @169.254.53.53 hand.default.incus")
+		if err == nil && !strings.Contains(out, "NXDOMAIN") {
+			err = fmt.Errorf("dig says %q", out)
+		}
+
+		return err
+	})
+	after := run(t, "cat /var/lib/incus/networks/incusbr0/dnsmasq.pid | grep pid; incus network show incusbr0 | grep -v /1.0/instances")
+	if before != after {
+		t.Errorf("the network was\n%s\nand is\n%s", before, after)
+	}
 }
