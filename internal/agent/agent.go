@@ -328,7 +328,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 
 			a.stacks.hint(h, a.stacks.host.Self)
-			a.guests.hint(h, a.stacks.has)
+			a.guests.hint(h, a.stacks.claimed)
 		})
 	})
 

@@ -141,7 +141,8 @@ func TestB4LeaseIsHeardOf(t *testing.T) {
 	}
 
 	stop()
-	if err := <-done; err != nil {
+	err = <-done
+	if err != nil {
 		t.Errorf("Run: %v", err)
 	}
 }

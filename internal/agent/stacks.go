@@ -205,8 +205,8 @@ func (s *stacks) seed(stack, project string) {
 	s.claims[project] = stack
 }
 
-// has tells whether an Incus project is a stack's.
-func (s *stacks) has(project string) bool {
+// claimed tells whether an Incus project is a stack's.
+func (s *stacks) claimed(project string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
