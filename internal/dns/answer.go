@@ -64,6 +64,10 @@ func (z *Zone) Answer(v View, q Question) Answer {
 		return refuse(miekg.Type(q.Type).String() + " is not offered")
 	}
 	name := miekg.CanonicalName(q.Name)
+	a, ok := z.private(v, q, name)
+	if ok {
+		return a
+	}
 	if miekg.IsSubDomain(z.origin, name) {
 		m, ok := z.match(v, name, z.ownNodes)
 		if !ok {
@@ -71,7 +75,7 @@ func (z *Zone) Answer(v View, q Question) Answer {
 		}
 		return z.data(v, q, m, z.zoneOf(v, name))
 	}
-	a, ok := z.reverse(v, q, name)
+	a, ok = z.reverse(v, q, name)
 	if ok {
 		return a
 	}

@@ -66,6 +66,15 @@ type Record struct {
 	Plan string
 	// Upstreams are asked for foreign names by this instance, before its network's; none means those.
 	Upstreams []netip.AddrPort
+	// Hosts are names that this instance alone is told, before all others; none are.
+	Hosts []Host
+}
+
+// Host is a name with an address that only one instance knows.
+type Host struct {
+	// Name is absolute or not, in any case.
+	Name string
+	Addr netip.Addr
 }
 
 // Interface is an instance on a network.
@@ -98,7 +107,7 @@ func (r *Record) equal(o *Record) bool {
 		r.Unready == o.Unready && r.Draining == o.Draining && r.State == o.State && r.Reason == o.Reason &&
 		r.Plan == o.Plan && r.Since.Equal(o.Since) && slices.Equal(r.Names, o.Names) &&
 		slices.EqualFunc(r.On, o.On, sameOn) && slices.Equal(r.Ports, o.Ports) &&
-		slices.Equal(r.Upstreams, o.Upstreams)
+		slices.Equal(r.Upstreams, o.Upstreams) && slices.Equal(r.Hosts, o.Hosts)
 }
 
 // serving tells whether the instance may be answered at all.

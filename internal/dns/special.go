@@ -2,6 +2,7 @@ package dns
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	miekg "github.com/miekg/dns"
@@ -29,6 +30,24 @@ func (z *Zone) special(q Question, name string) (Answer, bool) {
 		return z.negative(miekg.RcodeNameError, "."), true
 	}
 	return Answer{}, false
+}
+
+// private answers the names that the client's instance alone is told; ok is false for all others.
+func (z *Zone) private(v View, q Question, name string) (Answer, bool) {
+	if v.shape == nil || len(v.shape.hosts) == 0 {
+		return Answer{}, false
+	}
+	addrs := v.shape.hosts[name]
+	if addrs == nil {
+		return Answer{}, false
+	}
+	wanted := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+		return !a.IsValid() || q.Type == miekg.TypeA && !a.Is4() || q.Type == miekg.TypeAAAA && a.Is4()
+	})
+	if len(wanted) == 0 || q.Type != miekg.TypeA && q.Type != miekg.TypeAAAA {
+		return z.negative(miekg.RcodeSuccess, "."), true
+	}
+	return z.positive(z.addressRRs(q.Name, wanted), "."), true
 }
 
 // localhost answers as RFC 6761 6.3 says.

@@ -45,6 +45,7 @@ type shape struct {
 	project   string
 	nets      []string // sorted
 	upstreams []netip.AddrPort
+	hosts     map[string][]netip.Addr // by absolute name, lower case
 }
 
 // node is a name.
@@ -169,7 +170,7 @@ func (z *Zone) Names() int {
 
 func (z *Zone) addNetwork(n Network) {
 	own := &network{Network: n, index: len(z.nets), upstreams: n.Upstreams}
-	own.guest = z.shape(n.Project, []string{n.Name}, nil)
+	own.guest = z.shape(n.Project, []string{n.Name}, nil, nil)
 	if n.Internal {
 		own.upstreams = onNetwork(n.Upstreams, &n)
 		if len(own.upstreams) == 0 {
@@ -201,13 +202,13 @@ func (z *Zone) entry(r Record) *entry {
 	}
 	slices.Sort(nets)
 	return &entry{
-		Record: r, shape: z.shape(r.Project, slices.Compact(nets), r.Upstreams),
+		Record: r, shape: z.shape(r.Project, slices.Compact(nets), r.Upstreams, r.Hosts),
 		target: miekg.CanonicalName(r.Instance + "." + r.Project + "." + z.origin),
 	}
 }
 
 // shape returns the one shape of these contents.
-func (z *Zone) shape(project string, nets []string, upstreams []netip.AddrPort) *shape {
+func (z *Zone) shape(project string, nets []string, upstreams []netip.AddrPort, hosts []Host) *shape {
 	var key strings.Builder
 	key.WriteString(project)
 	for _, n := range nets {
@@ -216,9 +217,19 @@ func (z *Zone) shape(project string, nets []string, upstreams []netip.AddrPort) 
 	for _, u := range upstreams {
 		key.WriteString("\x01" + u.String())
 	}
+	for _, h := range hosts {
+		key.WriteString("\x02" + h.Name + " " + h.Addr.String())
+	}
 	s := z.shapes[key.String()]
 	if s == nil {
 		s = &shape{project: project, nets: nets, upstreams: upstreams}
+		for _, h := range hosts {
+			if s.hosts == nil {
+				s.hosts = map[string][]netip.Addr{}
+			}
+			name := miekg.CanonicalName(h.Name)
+			s.hosts[name] = append(s.hosts[name], h.Addr)
+		}
 		z.shapes[key.String()] = s
 	}
 	return s

@@ -61,6 +61,27 @@ var (
 	}
 )
 
+// TestHostsAreToldToTheirInstanceAlone (compose "extra_hosts").
+func TestHostsAreToldToTheirInstanceAlone(t *testing.T) {
+	recs := slices.Clone(testRecs)
+	recs[3].Hosts = []Host{{"Legacy.example.com", ip("192.0.2.7")}, {"legacy.example.com", ip("2001:db8::7")}, {"web", ip("192.0.2.8")}}
+	z := Build("incus", 7, testNets, recs)
+	for _, tc := range []struct{ from, question, want string }{
+		{db, "legacy.example.com. A", "NOERROR aa A 192.0.2.7"},
+		{db, "LEGACY.example.com. AAAA", "NOERROR aa AAAA 2001:db8::7"},
+		{db, "legacy.example.com. MX", "NOERROR aa soa ."},
+		{db, "web. A", "NOERROR aa A 192.0.2.8"},
+		{db, "web.shop.incus. A", "NOERROR aa A 10.2.0.11 A 10.2.0.12"},
+		{web, "legacy.example.com. A", "forward"},
+		{host, "legacy.example.com. A", "forward"},
+	} {
+		got := text(z.Answer(z.View(parties(t, tc.from)), question(t, tc.question)))
+		if got != tc.want {
+			t.Errorf("%s asks %s: %s, want %s", tc.from, tc.question, got, tc.want)
+		}
+	}
+}
+
 // Who asks: address and, after the @, where it arrives.
 const (
 	web   = "10.1.0.11@10.1.0.1" // on front and back
