@@ -201,7 +201,7 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 	return &apply.Host{
 		Server: files.Host{Server: a.images, Store: files.Store{Dir: a.conf.Files, Chown: a.conf.Chown}, Make: hostdir.Maker{}.Make}, FilesDir: a.conf.Files, Look: look,
 		Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim, FreePort: a.ports.free,
-		Images: a.images.images,
+		Images: finder{a.images.images, a.incus, a.conf.Settings.remotes()},
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
 		Refused: refused, Boot: bootID(), History: a.db, ReadFile: readFile, Author: author,
 		Owner: owner, Self: selfName(), Pool: pool, Domain: a.conf.Settings.domain(), Log: a.log,

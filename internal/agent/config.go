@@ -44,6 +44,8 @@ type Settings struct {
 		Mirrors map[string][]string `toml:"mirrors"`
 		// Insecure are the registries that may speak plain http or show any certificate.
 		Insecure []string `toml:"insecure"`
+		// Remotes are servers of Incus images, by the word before the colon of an image.
+		Remotes map[string]string `toml:"remotes"`
 		// KeepUnused is for how long an image that no stack needs any more is kept; empty means 24h.
 		KeepUnused string `toml:"keep_unused"`
 	} `toml:"registry"`

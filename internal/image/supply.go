@@ -56,6 +56,9 @@ func (r *Resolver) Supply(ctx context.Context, op plan.PullImage) (Supply, error
 		}
 		return r.offer(ctx, img, op)
 	}
+	if !strings.HasPrefix(op.Server, "https://") {
+		return Supply{Server: op.Server, Alias: op.Alias}, nil // of Incus's own kind
+	}
 	src, err := parse(strings.TrimPrefix(op.Server, "https://") + "/" + op.Alias)
 	if err != nil {
 		return Supply{}, err

@@ -15,6 +15,8 @@ type Image struct {
 	// which tells it apart from others with the same layers.
 	Marked            bool
 	MarkedFingerprint string
+	// Native says that it is an image of Incus's own kind: a whole system with an init.
+	Native bool
 	// Config is the digest of its config, by which images with one Fingerprint are told apart; empty when it
 	// is not known.
 	Config string

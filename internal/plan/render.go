@@ -139,6 +139,7 @@ func (r *renderer) network(n Network) DesiredNetwork {
 		d.Config["ipv4.routing"] = "false"
 	}
 
+	r.leases(d.Config, n, seg)
 	if n.MTU != 0 {
 		d.Config["bridge.mtu"] = strconv.Itoa(n.MTU)
 	}

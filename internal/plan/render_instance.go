@@ -62,6 +62,11 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 		return DesiredInstance{}, err
 	}
 
+	err = native(&d, s.Process)
+	if err != nil {
+		return DesiredInstance{}, err
+	}
+
 	maps.Copy(d.Config, s.XIncus)
 	r.seal(&d)
 

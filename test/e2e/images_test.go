@@ -216,6 +216,24 @@ func TestNewerImagesAreShownTakenAndForgotten(t *testing.T) {
 	}
 }
 
+// An image of Incus's own kind runs as a system container, with the address and the names that the agent gives it.
+func TestNativeImageRuns(t *testing.T) {
+	run(t, `d=$(mktemp -d); mkdir -p $d/rootfs/bin $d/rootfs/sbin $d/rootfs/etc $d/rootfs/proc $d/rootfs/sys $d/rootfs/dev $d/rootfs/run $d/rootfs/tmp $d/rootfs/root
+		cp /bin/busybox $d/rootfs/bin/; for a in sh ip udhcpc cat nslookup sleep mkdir grep; do ln -s busybox $d/rootfs/bin/$a; done; ln -s ../bin/busybox $d/rootfs/sbin/init
+		printf '%s\n' '::sysinit:/bin/sh -c "/bin/ip link set lo up; /bin/ip link set eth0 up; /bin/udhcpc -i eth0 -s /etc/lease -q"' '::respawn:/bin/sleep 1000000' > $d/rootfs/etc/inittab
+		printf '%s\n' '#!/bin/sh' '[ "$1" = bound ] || exit 0' 'ip addr add $ip/$mask dev eth0; ip route add default via $router' 'echo "search $search $domain" > /etc/resolv.conf; for n in $dns; do echo "nameserver $n" >> /etc/resolv.conf; done' > $d/rootfs/etc/lease
+		chmod +x $d/rootfs/etc/lease; printf '%s\n' 'architecture: x86_64' 'creation_date: 1735689600' 'properties: {os: busybox}' > $d/metadata.yaml
+		sed -i "s/x86_64/$(uname -m)/" $d/metadata.yaml; tar -C $d -cf $d.tar metadata.yaml rootfs; incus image import $d.tar --alias e2e-sys; rm -rf $d $d.tar`)
+	t.Cleanup(func() { _, _ = try(context.WithoutCancel(t.Context()), "incus image delete e2e-sys") })
+	drop(t, "native", "services:\n  sys: {image: \"local:e2e-sys\"}\n  web: {image: nginx:1.27}\n")
+	found := running(t, "native", "sys-1", "web-1")
+	says(t, "native", "sys-1", "ip addr show eth0", "inet "+found["sys-1"].Devices["eth0"]["ipv4.address"]+"/")
+	web, _, _ := strings.Cut(found["web-1"].Devices["eth0"]["ipv4.address"], "/")
+	says(t, "native", "sys-1", "cat /etc/resolv.conf; nslookup web.native.incus", web)
+	says(t, "native", "sys-1", "cat /proc/1/cmdline", "init")
+	settled(t, "native")
+}
+
 func imageOf(t *testing.T, project, name string) string {
 	t.Helper()
 
