@@ -198,3 +198,43 @@ func TestUpdatesGoBack(t *testing.T) {
 		prints(t, readWeb, "WEB_VERSION=1")
 	})
 }
+
+// A service with a health check and nothing exclusive is updated without a lost request: a candidate serves while the
+// instance itself changes. One that fails touches nothing that runs.
+func TestUpdateLosesNoRequest(t *testing.T) {
+	const calm = `services:
+  web:
+    image: ghcr.io/example/web:1
+    stop_grace_period: 1s
+    healthcheck: {test: "wget -q -O /dev/null http://127.0.0.1:8080/healthz", interval: 300ms, retries: 3, start_period: 0s}
+    deploy: {update_config: {monitor: 1s}}
+  client:
+    image: busybox
+    stop_grace_period: 1s
+    command:
+      - sh
+      - -c
+      - "while :; do if wget -q -T 5 -O /dev/null http://web:8080/healthz; then echo ok; else echo lost; fi >> /tmp/log; sleep 0.1; done"
+    depends_on: {web: {condition: service_healthy}}
+`
+	drop(t, "calm", calm)
+	before := running(t, "calm", "web-1", "client-1")
+	prints(t, "incus exec client-1 --project calm -- cat /tmp/log", "ok")
+	run(t, "incus exec client-1 --project calm -- sh -c 'echo begin > /tmp/log'")
+	prints(t, "ic-agent why calm/web", "last known to do well: generation 1")
+
+	put(t, directory+"calm.yaml", strings.Replace(calm, "web:1", "web:sick", 1))
+	condition(t, "calm", "RolledBack", "the candidate: it is unhealthy")
+	if got := restarted(before, running(t, "calm", "web-1", "client-1")); len(got) > 0 {
+		t.Errorf("a failed candidate restarted %v", got)
+	}
+
+	put(t, directory+"calm.yaml", strings.Replace(calm, "web:1", "web:2", 1))
+	prints(t, `incus exec web-1 --project calm -- sh -c "tr '\\0' '\\n' < /proc/1/environ"`, "WEB_VERSION=2")
+	settled(t, "calm")
+	running(t, "calm", "web-1", "client-1")
+	out := run(t, "incus exec client-1 --project calm -- cat /tmp/log")
+	if strings.Contains(out, "lost") || strings.Count(out, "ok") < 20 {
+		t.Errorf("the client says %d times ok, %d times lost", strings.Count(out, "ok"), strings.Count(out, "lost"))
+	}
+}
