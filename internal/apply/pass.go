@@ -289,7 +289,7 @@ func (l *Loop) stuck(ctx context.Context, p plan.Plan, failed map[plan.ID]error,
 		return retry
 	}
 
-	if l.refused(failed) {
+	if l.refused(ctx, failed) {
 		l.notBefore, l.failures = time.Time{}, 0
 		return soon
 	}

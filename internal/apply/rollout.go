@@ -197,29 +197,56 @@ func (l *Loop) obey(m mail) {
 }
 
 // refused notes steps that failed because Incus refuses what the version asks for, or because its program cannot be
-// run: that is the version's own doing, and no outage. It reports whether there were any.
-func (l *Loop) refused(failed map[plan.ID]error) bool {
-	if l.host.Refused == nil {
-		return false
-	}
-
+// run or ends while it is started: that is the version's own doing, and no outage. It reports whether there were any.
+func (l *Loop) refused(ctx context.Context, failed map[plan.ID]error) bool {
 	found := false
-
 	for id, err := range failed {
-		if id.Kind != plan.KindInstance || !l.host.Refused(err) {
-			continue
-		}
-
 		for service, ro := range l.led.Rollouts {
 			t, tried := ro.Trials[id.Name]
-			if tried && ro.Phase == "" && !t.Passed {
-				t.Failed = err.Error()
+			candidate := ro.Surge != nil && plan.Candidate(*l.led.Project, service) == id.Name
+			if candidate {
+				t, tried = *ro.Surge, true
+			}
+
+			reason := ""
+			if id.Kind == plan.KindInstance && tried && ro.Phase == "" && !t.Passed {
+				reason = l.fault(ctx, id.Name, err)
+			}
+
+			if reason == "" {
+				continue
+			}
+
+			found = true
+			t.Failed = reason
+			l.log.WarnContext(ctx, "update failed", "service", service, "instance", id.Name, "reason", reason)
+			if candidate {
+				ro.Surge = &t
+				l.led.Rollouts[service] = ro
+			} else {
 				ro.Trials[id.Name] = t
-				l.log.Warn("update failed", "service", service, "instance", id.Name, "reason", t.Failed)
-				found = true
 			}
 		}
 	}
 
 	return found
+}
+
+// fault says what is wrong with the version itself when a step of its instance failed; empty when it is something else.
+func (l *Loop) fault(ctx context.Context, name string, err error) string {
+	if l.host.Refused != nil && l.host.Refused(err) {
+		return err.Error()
+	}
+
+	_, start := l.failed[name]
+	if !start || l.host.Exit == nil {
+		return ""
+	}
+
+	code, known, exitErr := l.host.Exit(ctx, l.led.Project.Incus, name)
+	if exitErr != nil || !known || code == 0 {
+		return ""
+	}
+
+	return fmt.Sprintf("it ended with exit code %d while it was started", code)
 }

@@ -23,7 +23,7 @@ var projectExt = []extRule{
 		says: "What is done about newer images of the references the file names.",
 	},
 	{
-		name: "drift", kind: extWord, words: []string{"revert", "report"}, example: "report", later: true,
+		name: "drift", kind: extWord, words: []string{"revert", "report"}, example: "report",
 		says: "What is done about keys of ours that were changed by hand: `revert`, the default, puts them back, `report` only says it.",
 	},
 	{

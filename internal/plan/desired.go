@@ -13,6 +13,8 @@ type Desired struct {
 	Stack, Name, Incus string
 	// Source is the stack's main file.
 	Source string
+	// Drift is "report" where what was changed by hand is left so, and said.
+	Drift string
 	// Config holds the Incus project's keys.
 	Config map[string]string
 	// Networks and Volumes are sorted by name, Instances by service and index.

@@ -59,6 +59,7 @@ func (d *differ) instance(w DesiredInstance) {
 		return
 	}
 
+	d.foreign(w, have)
 	c := d.compare(w, have)
 	d.change(w, have, c)
 }
@@ -235,6 +236,7 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 
 	c.restart = c.restart || c.rebuild || c.files
 	d.placement(&c, w, have)
+	d.drift(&c, w, have)
 
 	return c
 }

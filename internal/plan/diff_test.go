@@ -123,7 +123,28 @@ func TestPlan(t *testing.T) {
 				w.Instances["web-1"].Config["user.mine"] = "1"
 				w.Instances["web-1"].Devices["mine"] = plan.Device{"type": "none"}
 			},
-			want: "stack blog: nothing to do",
+			want: `stack blog: nothing to do
+warning instance/web-1: set by hand, and left alone: user.mine, the device mine`,
+		},
+		{
+			name: "what was changed by hand is left where the file says so",
+			edit: func(p *plan.Project) { p.Drift = "report" },
+			hand: func(w *world) {
+				w.Instances["web-1"].Config["environment.MODE"] = "by hand"
+				delete(w.Instances["web-1"].Devices, "port-tcp")
+			},
+			want: `stack blog: nothing to do
+warning instance/web-1: environment.MODE was changed by hand to "by hand" (the file: "a") and is left so (drift: report)
+warning instance/web-1: the device port-tcp was changed by hand and is left so (drift: report)`,
+		},
+		{
+			name: "an edit is no drift",
+			edit: func(p *plan.Project) {
+				p.Drift = "report"
+				p.Services[1].Config = map[string]string{"limits.memory": "64MiB"}
+			},
+			want: `stack blog: 1 step
+[1] update instance/web-1: limits.memory`,
 		},
 		{
 			name: "the health status is not ours to write",

@@ -25,6 +25,10 @@ func (u *update) goBack() {
 			continue
 		}
 
+		if m.running {
+			t.Start = m.have.LastUsed // That it was started twice says nothing against what did well before.
+		}
+
 		var why string
 		var due time.Time
 		t, why, due = u.judge(m, m.was, t, func(bool) time.Duration { return policy.Monitor })

@@ -18,6 +18,8 @@ const (
 	KeyConfig = "user.ic-agent.config"
 	// KeyBoot is a hash of everything that takes effect at start only; a difference means a restart.
 	KeyBoot = "user.ic-agent.boot"
+	// KeySpec is a hash of all that was set when it was last set.
+	KeySpec = "user.ic-agent.spec"
 	// KeyFiles is a hash of the files pushed into the root filesystem.
 	KeyFiles = "user.ic-agent.files"
 	// KeyPlaced is a hash of the configs and secrets that the app has been told of: those of its last start, or of

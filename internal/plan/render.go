@@ -18,7 +18,7 @@ import (
 func Render(p Project, in Input) Desired {
 	r := renderer{p: p, in: in, networks: map[string]Network{}, volumes: map[string]Volume{}, depths: depths(p.Services)}
 	d := Desired{
-		Owner: in.Owner, Stack: p.Stack, Name: p.Name, Incus: p.Incus, Source: p.Source,
+		Owner: in.Owner, Stack: p.Stack, Name: p.Name, Incus: p.Incus, Source: p.Source, Drift: p.Drift,
 		Config: r.project(), Warnings: slices.Clone(p.Warnings), Blocked: slices.Clone(in.Blocked),
 	}
 

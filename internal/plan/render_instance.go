@@ -243,6 +243,7 @@ func (r *renderer) seal(d *DesiredInstance) {
 	}
 
 	d.Config[KeyBoot] = bootHash(*d)
+	d.Config[KeySpec] = specHash(*d)
 }
 
 // bootHash covers the keys and devices that a running instance does not see change. Which those are is

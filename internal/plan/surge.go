@@ -79,6 +79,17 @@ func surge(p Project, led Ledger, may func(Service) bool) Project {
 	return out
 }
 
+// Candidate is the name of a service's candidate: that of one more replica.
+func Candidate(p Project, service string) string {
+	for _, s := range p.Services {
+		if s.Name == service {
+			return InstanceName(s, s.Replicas+1)
+		}
+	}
+
+	return ""
+}
+
 // candidate decides about the instance that is started first, and reports whether the others may follow.
 func (u *update) candidate() bool {
 	if u.surge == nil || u.same {
