@@ -23,12 +23,7 @@ func Recognise(test []string, env func(string) (string, bool)) *Probe {
 		return shellLine(strings.Join(test[1:], " "), env)
 	}
 
-	argv := test[1:]
-	if len(argv) == 3 && argv[1] == "-c" && slices.Contains([]string{"sh", "bash", "ash", "dash"}, path.Base(argv[0])) {
-		return shellLine(argv[2], env)
-	}
-
-	return command(argv, env)
+	return command(test[1:], env)
 }
 
 // shellLine recognises a line for a shell.
@@ -206,6 +201,10 @@ func compared(words []word, env func(string) (string, bool)) *Probe {
 func command(argv []string, env func(string) (string, bool)) *Probe {
 	if len(argv) == 0 {
 		return nil
+	}
+
+	if len(argv) == 3 && argv[1] == "-c" && slices.Contains([]string{"sh", "bash", "ash", "dash"}, path.Base(argv[0])) {
+		return shellLine(argv[2], env)
 	}
 
 	o := options{args: argv[1:]}

@@ -39,6 +39,7 @@ func TestX3Recognised(t *testing.T) {
 		"curl -s http://localhost:${OTHER:-81}/":                        web(Probe{Port: 81, Host: "localhost:81", Any: true}),
 		"wget --spider http://localhost":                                web(Probe{Method: "HEAD", Follow: true}),
 		"wget -q --spider --tries=1 http://localhost/x || exit 1":       web(Probe{Method: "HEAD", Follow: true, Path: "/x"}),
+		`sh -c "wget -qO- http://localhost:8080/"`:                      web(Probe{Follow: true, Port: 8080, Host: "localhost:8080"}),
 		"wget -qO- http://localhost:8080/":                              web(Probe{Follow: true, Port: 8080, Host: "localhost:8080"}),
 		"wget -q -O - -T 5 http://127.0.0.1":                            web(Probe{Follow: true, Host: "127.0.0.1", Within: 5 * time.Second}),
 		"wget -nv -t 1 -O /dev/null http://localhost || false":          web(Probe{Follow: true}),
