@@ -46,8 +46,8 @@ says. The daemon of the host leaves such a project alone. Without --project, sta
 		run := exec.CommandContext(cmd.Context(), filepath.Join(filepath.Dir(self), "ic-healthd"), argv...)
 		run.Stdout, run.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
 		err = run.Run()
-		var ended *exec.ExitError
-		if errors.As(err, &ended) {
+		ended, ok := errors.AsType[*exec.ExitError](err)
+		if ok {
 			return said(max(ended.ExitCode(), Failed))
 		}
 		return err

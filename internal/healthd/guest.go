@@ -282,7 +282,8 @@ func (g guest) down(ctx context.Context) error {
 
 	pool, image := i.Devices["state"]["pool"], i.Config["volatile.base_image"]
 	for _, op := range []plan.Op{
-		plan.StopInstance{Name: guestName, Grace: 5 * time.Second}, plan.DeleteInstance{Name: guestName},
+		plan.StopInstance{Name: guestName, Grace: 5 * time.Second},
+		plan.DeleteInstance{Name: guestName},
 		plan.UpdateProject{Name: g.project, Set: map[string]string{health.KeyScope: ""}},
 	} {
 		err = g.c.Do(ctx, g.project, op)

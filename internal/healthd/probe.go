@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/incus-compose/ic-agent/internal/health"
 	"github.com/incus-compose/ic-agent/internal/incus"
@@ -128,9 +129,15 @@ func (p prober) reap(ctx context.Context, id health.ID, mark string) bool {
 	return !e.Late && (e.Code == 0 || e.Code == 126 || e.Code == 127)
 }
 
-// text makes what an instance said fit to be shown.
+// text makes what an instance said fit to be shown, on a terminal too: nothing in it is a command to that.
 func text(b []byte, more bool) string {
-	s := strings.ToValidUTF8(string(b), "\uFFFD")
+	s := strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+
+		return unicode.ReplacementChar
+	}, strings.ToValidUTF8(string(b), "\uFFFD"))
 	if more {
 		s += "..."
 	}
