@@ -116,6 +116,17 @@ func run(t *testing.T, n int) (*fleet, *ours.Runner) {
 	return f, r
 }
 
+// wait lets the fleet live for a time.
+func wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.Context().Done():
+	}
+}
+
 func cpu(t *testing.T) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
@@ -152,7 +163,7 @@ func rss(t *testing.T) string {
 // TestThousand is the memory of a fleet of a thousand.
 func TestThousand(t *testing.T) {
 	run(t, 1000)
-	time.Sleep(25 * time.Second)
+	wait(t, 25*time.Second)
 	t.Logf("1,000 instances: %s resident, the fake included", rss(t))
 }
 
@@ -161,7 +172,7 @@ func TestFiveThousand(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	before := heap()
 	f, r := run(t, 5000)
-	time.Sleep(3 * interval) // all are spread, and in their stride
+	wait(t, 3*interval) // all are spread, and in their stride
 	f.mu.Lock()
 	f.late, f.probes = nil, 0
 	f.mu.Unlock()
@@ -169,7 +180,7 @@ func TestFiveThousand(t *testing.T) {
 	most := 0
 	for time.Since(began) < 3*interval {
 		most = max(most, runtime.NumGoroutine()-goroutines)
-		time.Sleep(100 * time.Millisecond)
+		wait(t, 100*time.Millisecond)
 	}
 
 	wall, spent := time.Since(began), cpu(t)-used
@@ -192,7 +203,7 @@ func TestFiveThousand(t *testing.T) {
 // TestCrash is the time from the event of a crash to the call that starts the instance.
 func TestCrash(t *testing.T) {
 	f, _ := run(t, 1000)
-	time.Sleep(2 * time.Second)
+	wait(t, 2*time.Second)
 	var took []time.Duration
 	for i := range 20 {
 		f.mu.Lock()
