@@ -221,8 +221,8 @@ func TestHealthDaemonAsAnInstance(t *testing.T) {
 // stays stopped.
 func TestH26H18ManyAtOnceAfterABoot(t *testing.T) {
 	drop(t, "many", `services:
-  web: {image: busybox, command: [sleep, inf], scale: 12, restart: unless-stopped, healthcheck: {test: [CMD, "true"], interval: 1s, timeout: 5s}}
-  off: {image: busybox, command: [sleep, inf], restart: unless-stopped}
+  web: {image: busybox, command: [sleep, inf], stop_grace_period: 1s, scale: 12, restart: unless-stopped, healthcheck: {test: [CMD, "true"], interval: 1s, timeout: 5s}}
+  off: {image: busybox, command: [sleep, inf], stop_grace_period: 1s, restart: unless-stopped}
 `)
 	names := []string{"off-1"}
 	for i := range 12 {
@@ -234,7 +234,7 @@ func TestH26H18ManyAtOnceAfterABoot(t *testing.T) {
 		judged(t, "many", n, "healthy")
 	}
 
-	run(t, "incus stop --project many off-1")
+	run(t, "incus stop --force --project many off-1")
 	judged(t, "many", "off-1", "stopped")
 	out, err := command(t, "reboot")
 	if err != nil {
