@@ -31,7 +31,7 @@ func both(t testing.TB, s *Server, msg []byte, from arrival) (slow, fast []byte)
 	return slow, out[:n]
 }
 
-func TestFastPathSaysTheSame(t *testing.T) {
+func TestB6FastPathSaysTheSame(t *testing.T) {
 	s := hotServer()
 	for _, tc := range []struct {
 		name string
@@ -68,7 +68,7 @@ func TestFastPathSaysTheSame(t *testing.T) {
 	}
 }
 
-func TestFastPathKeepsViewsApart(t *testing.T) {
+func TestB3FastPathKeepsViewsApart(t *testing.T) {
 	s := hotServer()
 	msg := pack(t, ask4("web.shop.incus."))
 	for _, from := range []string{guest, db, web, host, guest, web} {
