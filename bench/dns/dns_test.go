@@ -296,7 +296,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-func TestTable(t *testing.T) {
+func TestD44Table(t *testing.T) {
 	dir := t.TempDir()
 	write := func(file, text string) string {
 		path := filepath.Join(dir, file)
@@ -355,7 +355,7 @@ remote-control:
 	t.Log(b.String())
 }
 
-func TestHardTimes(t *testing.T) {
+func TestD45HardTimes(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "queries")
 	err := os.WriteFile(data, []byte(known+" A\n"), 0o644)
 	if err != nil {
