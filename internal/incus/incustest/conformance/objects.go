@@ -189,7 +189,7 @@ func imageMismatch(s *suite) {
 func imageAbsent(s *suite) {
 	s.do(createProject())
 	op := s.pull()
-	op.Alias, op.Ref = "library/ct-no-such-image", "docker.io/library/ct-no-such-image"
+	op.Alias, op.Ref, op.Want = "library/ct-no-such-image", "docker.io/library/ct-no-such-image", strings.Repeat("0", 64)
 	err := s.failure(op, incus.ErrNotFound)
 	if err != nil && strings.Contains(err.Error(), "Failed to run") {
 		s.Errorf("the error quotes the whole of skopeo: %v", err)
