@@ -152,7 +152,7 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 	}
 
 	a.stacks = newStacks(host, a.log, a.forget)
-	host.Claim, host.Builds = a.stacks.claim, a.builds
+	host.Claim, host.After, host.Builds = a.stacks.claim, a.stacks.after, a.builds
 	known, ledgers, err := a.seed(host)
 	if err != nil {
 		return nil, err

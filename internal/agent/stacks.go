@@ -22,6 +22,8 @@ type stacks struct {
 	// ended is told the stacks whose loop was replaced, to forget what was claimed for them.
 	forget func(stack string)
 
+	synced map[string]bool // the stacks in sync when last looked; only wake's caller touches it
+
 	mu      sync.Mutex
 	ctx     context.Context //nolint:containedctx // the loops' common life, set once by run
 	loops   map[string]*running

@@ -214,6 +214,7 @@ func (a *Agent) follow(ctx context.Context) error {
 func (a *Agent) rezone(ctx context.Context, now time.Time) error {
 	begun := a.begun.Load() // before the views, which are then complete
 	views, skipped := a.stacks.views()
+	a.stacks.wake(views)
 	subnets, err := a.db.Subnets()
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err) // The next start finds the damage and rebuilds.

@@ -131,6 +131,9 @@ type Host struct {
 	Author   func(path string) string
 	// Boot names the present run of the host (boot id).
 	Boot string
+	// After says which of the named stacks keeps this one's first work waiting, and why; comes says that nothing is
+	// wrong with it. "" when none does; nil means that none ever does.
+	After func(stack string, names []string) (reason string, comes bool)
 	// Claim reports whether the stack may have the Incus project, and else which stack has it; nil means yes.
 	Claim func(stack, project string) (holder string, ok bool)
 

@@ -55,7 +55,46 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 		}
 	}
 
+	if l.led.Project.PlanOnly {
+		l.turn.State = Held
+		found.add("PlanOnly", plan.ID{}, "x-ic-agent says mode: plan-only: \"ic-agent plan "+l.stack+"\" shows what would be done, and nothing is done")
+		return l.look(ctx, found, true)
+	}
+
+	wait, comes := l.before(ctx)
+	if wait != "" {
+		l.turn.State = Blocked
+		kind := "Blocked"
+		if comes {
+			l.turn.State, kind = Applying, "Waiting"
+		}
+
+		found.add(kind, plan.ID{}, wait)
+
+		return later // the other's change wakes this one
+	}
+
 	return l.converge(ctx, found)
+}
+
+// before says which stack the first work of this one has to wait for, "" when for none; comes says that nothing is
+// wrong with it. What is made already is never kept waiting.
+func (l *Loop) before(ctx context.Context) (wait string, comes bool) {
+	if len(l.led.Project.After) == 0 || l.host.After == nil || !l.led.AppliedAt.IsZero() {
+		return "", false
+	}
+
+	wait, comes = l.host.After(l.stack, l.led.Project.After)
+	if wait == "" {
+		return "", false
+	}
+
+	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	if err != nil || have.Project != nil {
+		return "", false
+	}
+
+	return wait, comes
 }
 
 // look only observes; with planned, the view shows what would be done.

@@ -3,11 +3,11 @@ package compose
 // projectExt are the keys of x-ic-agent at the top of a file, in the order of the page.
 var projectExt = []extRule{
 	{
-		name: "mode", kind: extWord, words: []string{"apply", "plan-only"}, example: "plan-only", later: true,
+		name: "mode", kind: extWord, words: []string{"apply", "plan-only"}, example: "plan-only",
 		says: "`plan-only` shows what would be done and does nothing; `apply` is the default.",
 	},
 	{
-		name: "after", kind: extList, example: "[database, proxy]", later: true,
+		name: "after", kind: extList, example: "[database, proxy]",
 		says: "Stacks that have to be in sync before this one does its first work.",
 	},
 	{

@@ -194,9 +194,7 @@ const sample = `
     oom_kill_disable: true
     oom_score_adj: 5
     pid: host
-    post_start: [{command: a}]
     pre_start: [{command: a, image: b}]
-    pre_stop: [{command: a}]
     pull_refresh_after: 1d
     read_only: true
     runtime: runc

@@ -25,6 +25,8 @@ var serviceRows = []row{
 	{"init", (*service).initProcess, nil},
 	{"stop_signal", (*service).stopSignal, nil},
 	{"stop_grace_period", (*service).stopGrace, nil},
+	{"post_start", (*service).hooks, nil},
+	{"pre_stop", nil, nil},
 	{"environment", (*service).environment, nil},
 	{"env_file", nil, nil},
 	{"hostname", (*service).hostname, nil},

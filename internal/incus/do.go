@@ -59,6 +59,8 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 		return "send " + op.Signal + " to instance " + op.Name + in, c.signalInstance(ctx, project, op)
 	case plan.StartInstance:
 		return "start instance " + op.Name + in, c.startInstance(ctx, project, op)
+	case plan.RunHooks:
+		return "run post_start in instance " + op.Instance + in, c.runHooks(ctx, project, op.Instance)
 	case plan.StopInstance:
 		return "stop instance " + op.Name + in, c.stopInstance(ctx, project, op)
 	case plan.DeleteInstance:

@@ -28,6 +28,7 @@ func (c *Client) startInstance(ctx context.Context, project string, op plan.Star
 // stopInstance asks the app to end, and ends it when it does not. Without the second part a timed-out stop
 // would hold the instance's lock, and every later call would be busy.
 func (c *Client) stopInstance(ctx context.Context, project string, op plan.StopInstance) error {
+	c.preStop(ctx, project, op)
 	err := c.stopGently(ctx, project, op)
 	switch {
 	case err == nil:

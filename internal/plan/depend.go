@@ -57,6 +57,11 @@ func (d *differ) lacking(need Dependency) (reason string, comes bool) {
 // unmet says why an instance does not fulfil a condition.
 func (d *differ) unmet(need Dependency, other DesiredInstance) (reason string, comes bool) {
 	have := d.have.Instances[other.Name]
+	reason = d.unhooked(other, have)
+	if reason != "" && !d.turned[other.Name] {
+		return fmt.Sprintf("it waits for %s: %s", other.Name, reason), false
+	}
+
 	switch need.Condition {
 	case "service_healthy":
 		switch {

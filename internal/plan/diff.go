@@ -26,7 +26,9 @@ func Diff(want Desired, have Observed, led Ledger) Plan {
 
 	d.removed()
 	for _, w := range d.ordered() {
+		from := len(d.plan.Steps)
 		d.instance(w)
+		d.postStart(w, from)
 	}
 
 	d.surplusNetworks()
@@ -96,6 +98,12 @@ func (d *differ) step(on ID, op Op, cause string, deps ...ID) *Step {
 		if n != 0 && !slices.Contains(after, n) {
 			after = append(after, n)
 		}
+	}
+
+	stop, stops := op.(StopInstance)
+	if stops {
+		stop.Before = Commands(d.have.Instances[on.Name].Config[KeyPreStop])
+		op = stop
 	}
 
 	if turns(op) {

@@ -48,6 +48,10 @@ const (
 	KeyParked = "user.ic-agent.parked"
 	// KeyAdopted marks what somebody else made and we took over as it was.
 	KeyAdopted = "user.ic-agent.adopted"
+	// KeyPostStart and KeyPreStop hold the hooks of a service, a list of Commands as JSON; KeyHooked a HookMark.
+	KeyPostStart = "user.ic-agent.post-start"
+	KeyPreStop   = "user.ic-agent.pre-stop"
+	KeyHooked    = "user.ic-agent.hooked"
 	// KeyProtect marks an instance whose removal has to be confirmed.
 	KeyProtect = "user.ic-agent.protect"
 
@@ -73,7 +77,7 @@ const (
 const parkedRunning = "running"
 
 // sometimes are the keys of our own that an instance has or has not; KeyKeys does not name them.
-var sometimes = []string{KeyParked, KeyProtect, KeyAdopted, KeyChanging, KeyHeld, KeySurge}
+var sometimes = []string{KeyParked, KeyProtect, KeyPostStart, KeyPreStop, KeyAdopted, KeyChanging, KeyHeld, KeySurge}
 
 // setBefore lists the keys that we have set on an object, so that those no longer wanted go.
 func setBefore(have map[string]string) []string {

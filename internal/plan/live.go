@@ -12,7 +12,7 @@ var liveKeys = []string{
 // bootKey reports whether a change of key reaches the app only at its next start. environment.* keys are live
 // for Incus, but a process keeps the environment it was born with.
 func bootKey(key string, restart map[string]bool) bool {
-	if strings.HasPrefix(key, "environment.") {
+	if strings.HasPrefix(key, "environment.") || key == KeyPostStart {
 		return true
 	}
 

@@ -110,7 +110,11 @@ type (
 	StopInstance struct {
 		Name         string
 		Grace, Drain time.Duration
+		// Before are run in it first (pre_stop); their failure holds nothing up.
+		Before []Command
 	}
+	// RunHooks runs the post_start hooks that the instance carries, once for each of its starts.
+	RunHooks struct{ Instance string }
 	// DeleteInstance deletes a stopped instance; its volumes stay.
 	DeleteInstance struct{ Name string }
 )
@@ -136,4 +140,5 @@ func (MakeTargets) op()     {}
 func (SignalInstance) op()  {}
 func (StartInstance) op()   {}
 func (StopInstance) op()    {}
+func (RunHooks) op()        {}
 func (DeleteInstance) op()  {}

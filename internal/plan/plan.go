@@ -162,6 +162,8 @@ func verb(op Op) string {
 		return "make the mount points of"
 	case SignalInstance:
 		return "send " + op.Signal + " to"
+	case RunHooks:
+		return "run post_start in"
 	case StartInstance:
 		return "start"
 	case StopInstance:

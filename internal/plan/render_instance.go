@@ -111,6 +111,17 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		c["environment."+k] = v
 	}
 
+	for key, list := range map[string][]Hook{KeyPostStart: s.PostStart, KeyPreStop: s.PreStop} {
+		value, err := hooks(list, d.Image, uid, gid, cwd)
+		if err != nil {
+			return nil, err
+		}
+
+		if value != "" {
+			c[key] = value
+		}
+	}
+
 	if s.Protect || r.p.Protect {
 		c[KeyProtect] = "true"
 	}
