@@ -260,8 +260,8 @@ func services(views []*apply.View) map[publish.Port]publish.Service {
 	for _, v := range views {
 		for _, w := range v.Desired.Instances {
 			have := v.Observed.Instances[w.Name]
-			if have.Status != plan.Running || have.Config[plan.KeyAdopted] != "" {
-				continue // what is adopted has its own proxies
+			if have.Status != plan.Running || have.Config[plan.KeyAdopted] != "" || have.Config[plan.KeyOwner] != v.Owner {
+				continue // what others made has its own proxies
 			}
 
 			for _, f := range w.Forwards {

@@ -28,7 +28,7 @@ func saysInside(t *testing.T, project, name, command, want string) {
 func TestWhatIsWantedNoMoreIsParked(t *testing.T) {
 	const db = "  db: {image: 'redis:7', restart: always, volumes: ['data:/data'], x-ic-agent: {protect: true}}\n"
 	const web = "  web: {image: busybox, init: true, command: [sleep, inf]}\n"
-	const head, tail = "x-ic-agent: {remove-grace: 1s, keep: 15s}\nservices:\n", "volumes: {data: {}}\n"
+	const head, tail = "x-ic-agent: {remove-grace: 1s, keep: 8s}\nservices:\n", "volumes: {data: {}}\n"
 	drop(t, "gone", head+web+db+tail)
 	running(t, "gone", "web-1", "db-1")
 	settled(t, "gone")
@@ -79,36 +79,36 @@ func TestWhatIsWantedNoMoreIsParked(t *testing.T) {
 // nothing, and a later change makes what it is about ours.
 func TestAdoptRestartsNothing(t *testing.T) {
 	run(t, `incus remote list -f csv | grep -q '^docker,' || incus remote add docker https://docker.io --protocol=oci
-		incus project create theirs2 -c user.incus-compose.managed=true
-		incus network create theirs2-default ipv4.address=10.79.1.1/24 ipv4.nat=true ipv6.address=none "raw.dnsmasq=address=/web/10.79.1.9"
-		incus storage volume create default vol-data --project theirs2
-		incus create docker:nginx:1.27 web-1 --project theirs2 --no-profiles -s default -n theirs2-default
-		incus create docker:redis:7 db-1 --project theirs2 --no-profiles -s default -n theirs2-default
-		incus config device add web-1 proxy-8095 proxy listen=tcp:0.0.0.0:8095 connect=tcp:127.0.0.1:80 --project theirs2
-		incus config device add db-1 vol-data disk pool=default source=vol-data path=/data --project theirs2
-		incus start web-1 db-1 --project theirs2`)
-	before := running(t, "theirs2", "web-1", "db-1")
+		incus project create taken -c features.images=false -c user.incus-compose.managed=true
+		incus network create taken-default ipv4.address=10.79.1.1/24 ipv4.nat=true ipv6.address=none "raw.dnsmasq=address=/web/10.79.1.9"
+		incus storage volume create default vol-data --project taken
+		incus create docker:nginx:1.27 web-1 --project taken --no-profiles -s default -n taken-default
+		incus create docker:redis:7 db-1 --project taken --no-profiles -s default -n taken-default
+		incus config device add web-1 proxy-8095 proxy listen=tcp:0.0.0.0:8095 connect=tcp:127.0.0.1:80 --project taken
+		incus config device add db-1 vol-data disk pool=default source=vol-data path=/data --project taken
+		incus start web-1 db-1 --project taken`)
+	before := running(t, "taken", "web-1", "db-1")
 	file := "services:\n  web: {image: 'nginx:1.27', ports: ['8095:80']}\n  db: {image: 'redis:7', volumes: ['data:/data']}\nvolumes: {data: {}}\n"
-	drop(t, "theirs2", file)
-	condition(t, "theirs2", "Conflict", "ic-agent adopt theirs2")
+	drop(t, "taken", file)
+	condition(t, "taken", "Conflict", "ic-agent adopt taken")
 
-	out := run(t, "ic-agent adopt theirs2")
+	out := run(t, "ic-agent adopt taken")
 	if !strings.Contains(out, "Nothing is left to do then.") {
 		t.Errorf("adopt says %q", out)
 	}
 
-	settled(t, "theirs2")
-	if r := restarted(before, running(t, "theirs2", "web-1", "db-1")); len(r) > 0 {
+	settled(t, "taken")
+	if r := restarted(before, running(t, "taken", "web-1", "db-1")); len(r) > 0 {
 		t.Errorf("restarted by the adoption: %v", r)
 	}
 
-	if out = run(t, "incus network get theirs2-default raw.dnsmasq"); !strings.Contains(out, "address=") {
+	if out = run(t, "incus network get taken-default raw.dnsmasq"); !strings.Contains(out, "address=") {
 		t.Errorf("the network's dnsmasq lines are %q", out)
 	}
 
-	put(t, directory+"theirs2.yaml", strings.Replace(file, "ports:", "environment: {A: b}, ports:", 1))
-	saysInside(t, "theirs2", "web-1", "sh -c 'echo $A'", "b")
-	after := running(t, "theirs2", "web-1", "db-1")
+	put(t, directory+"taken.yaml", strings.Replace(file, "ports:", "environment: {A: b}, ports:", 1))
+	saysInside(t, "taken", "web-1", "sh -c 'echo $A'", "b")
+	after := running(t, "taken", "web-1", "db-1")
 	if r := restarted(before, after); len(r) != 1 || after["web-1"].Config["user.ic-agent.adopted"] != "" {
 		t.Errorf("restarted: %v; web-1 carries %q", r, after["web-1"].Config["user.ic-agent.adopted"])
 	}
