@@ -221,11 +221,11 @@ func TestHealthDaemonAsAnInstance(t *testing.T) {
 // stays stopped.
 func TestH26H18ManyAtOnceAfterABoot(t *testing.T) {
 	drop(t, "many", `services:
-  web: {image: busybox, command: [sleep, inf], stop_grace_period: 1s, scale: 12, restart: unless-stopped, healthcheck: {test: [CMD, "true"], interval: 1s, timeout: 5s}}
+  web: {image: busybox, command: [sleep, inf], stop_grace_period: 1s, scale: 8, restart: unless-stopped, healthcheck: {test: [CMD, "true"], interval: 1s, timeout: 5s}}
   off: {image: busybox, command: [sleep, inf], stop_grace_period: 1s, restart: unless-stopped}
 `)
 	names := []string{"off-1"}
-	for i := range 12 {
+	for i := range 8 {
 		names = append(names, fmt.Sprintf("web-%d", i+1))
 	}
 
