@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/incus-compose/ic-agent/internal/image"
@@ -22,9 +23,7 @@ type finder struct {
 // remotes are those every Incus client knows, and those of the settings.
 func (s Settings) remotes() map[string]string {
 	all := map[string]string{"images": "https://images.linuxcontainers.org", "local": ""}
-	for name, server := range s.Registry.Remotes {
-		all[name] = server
-	}
+	maps.Copy(all, s.Registry.Remotes)
 
 	return all
 }
