@@ -13,7 +13,7 @@ var coverMounts = []line{
 	{"volumes.[].consistency", Ignored, "ignored: the mount is always consistent"},
 	{"volumes.[].image", Ignored, "not supported: images are not mounted"},
 	{"volumes.[].volume.labels", Ignored, "not supported yet: write labels on a named volume"},
-	{"volumes.[].volume.nocopy", Ignored, "ignored: the image's files are never copied into a volume"},
+	{"volumes.[].volume.nocopy", Honoured, "a fresh volume stays empty instead of getting the image's files"},
 	{"volumes.[].x-incus", Honoured, "keys of the volume that is made for this mount, verbatim"},
 	{"volumes.[].x-incus-compose", Differs, "seed is ignored: the directory is mounted as it is"},
 	{"volumes_from", Ignored, "not supported yet: name the same volumes in both services"},

@@ -71,6 +71,7 @@ func (s *service) mount(at plan.Place, v types.ServiceVolumeConfig) {
 }
 
 func (s *service) volumeMount(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
+	m.NoCopy = v.Volume != nil && v.Volume.NoCopy
 	if v.Volume == nil || v.Volume.Subpath == "" {
 		return
 	}

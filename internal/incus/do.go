@@ -37,6 +37,8 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 		return "delete network " + op.Name, c.deleteNetwork(ctx, op)
 	case plan.CreateVolume:
 		return "create volume " + op.Name + " in pool " + op.Pool + in, c.createVolume(ctx, project, op)
+	case plan.SeedVolume:
+		return "copy the image's files into volume " + op.Name + " in pool " + op.Pool + in, c.seedVolume(ctx, project, op)
 	case plan.UpdateVolume:
 		return "update volume " + op.Name + " in pool " + op.Pool + in, c.updateVolume(ctx, project, op)
 	case plan.DeleteVolume:

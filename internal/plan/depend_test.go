@@ -42,7 +42,7 @@ func TestJobIsDoneOnceByDefinition(t *testing.T) {
 		led.Exits = map[string]plan.Exit{"db-1": {Run: w.Instances["db-1"].LastUsed, Code: code, Known: true}}
 	}
 
-	expect(nil, "create and start instance/db-1")
+	expect(nil, "start instance/db-1")
 	expect(nil, "waiting instance/web-1: it waits for db-1 to have done its work")
 	ends(3)
 	expect(nil, `blocked instance/web-1: it needs db-1 to end with 0, and that ended with 3: "incus console --show-log db-1 --project blog" shows why; run it again with "incus start db-1 --project blog", or change it`)

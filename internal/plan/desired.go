@@ -41,8 +41,10 @@ type DesiredVolume struct {
 	// Pool and Name are Incus's, Key is the compose key; empty for anonymous volumes.
 	Pool, Name, Key string
 	External        bool
-	Config          map[string]string
-	At              Place
+	// Seeds are where the files of a fresh one come from, the first one first.
+	Seeds  []Seed
+	Config map[string]string
+	At     Place
 }
 
 // DesiredInstance is an instance as Incus is to have it.
@@ -101,6 +103,9 @@ func (d DesiredInstance) Origin(key string) Place {
 
 	return at
 }
+
+// Seed is a path of an instance's root filesystem that a volume is mounted over.
+type Seed struct{ Instance, Path string }
 
 // Target is a path in an instance that something is mounted at.
 type Target struct {

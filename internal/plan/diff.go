@@ -25,6 +25,7 @@ func Diff(want Desired, have Observed, led Ledger) Plan {
 	}
 
 	d.removed()
+	d.makeSources()
 	for _, w := range d.ordered() {
 		from := len(d.plan.Steps)
 		d.instance(w)
@@ -55,6 +56,10 @@ type differ struct {
 	// leaving are the running instances that this plan parks, keeping those it does not park because they are
 	// protected.
 	leaving, keeping []string
+	// made are the instances this plan makes before their own turn, seedless the fresh volumes, by "pool/name", that
+	// have not yet got the image's files.
+	made     map[string]bool
+	seedless map[string]DesiredVolume
 	// ours are the instances that carry our owner key, sorted.
 	ours []string
 }
@@ -63,6 +68,7 @@ type differ struct {
 func newDiffer(want Desired, have Observed, led Ledger) *differ {
 	d := &differ{
 		want: want, have: have, led: led, last: map[ID]int{}, turned: map[string]bool{}, stopped: map[string]bool{},
+		made: map[string]bool{}, seedless: map[string]DesiredVolume{},
 		services: map[string][]DesiredInstance{}, missing: map[string][]Blocked{}, clients: map[string][]DesiredInstance{},
 		plan: Plan{Stack: want.Stack, Blocked: slices.Clone(want.Blocked), Warnings: slices.Clone(want.Warnings)},
 	}
@@ -227,46 +233,6 @@ func (d *differ) network(w DesiredNetwork) {
 	if len(set) > 0 {
 		d.step(id, UpdateNetwork{Name: w.Name, Set: set}, causeOf(set, nil))
 	}
-}
-
-func (d *differ) volume(w DesiredVolume) {
-	id := ID{KindVolume, w.Pool + "/" + w.Name}
-	have, ok := d.have.Volumes[w.Pool+"/"+w.Name]
-	switch {
-	case w.External && !ok:
-		d.block(id, w.At, "the external volume %q does not exist in pool %q of project %q: create it, or remove \"external: true\"", w.Name, w.Pool, d.want.Incus)
-	case w.External:
-	case !ok:
-		d.step(id, CreateVolume{
-			Pool: w.Pool, Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Key, Config: w.Config,
-		}, "new volume "+volumeLabel(w), d.projectID())
-	case have.Config[KeyOwner] != d.want.Owner:
-		d.conflict(id, w.At, "a volume of this name exists and is not ours: rename it, declare it \"external: true\" to use it, or take it over with \"ic-agent adopt %s\"", d.want.Stack)
-	default:
-		d.volumeChanges(w, have)
-	}
-}
-
-// volumeChanges reports what differs: a volume holds data and is never changed behind its back.
-func (d *differ) volumeChanges(w DesiredVolume, have ObservedVolume) {
-	for _, k := range slices.Sorted(maps.Keys(w.Config)) {
-		if strings.HasPrefix(k, "user.") || strings.HasPrefix(k, "initial.") || have.Config[k] == w.Config[k] {
-			continue
-		}
-
-		d.plan.Warnings = append(d.plan.Warnings, Warning{
-			File: w.At.File, Line: w.At.Line, Key: "volumes." + w.Key,
-			Text: fmt.Sprintf("%s of the volume %s stays %q: change it by hand with \"incus storage volume set\"", k, w.Name, have.Config[k]),
-		})
-	}
-}
-
-func volumeLabel(w DesiredVolume) string {
-	if w.Key == "" {
-		return "(anonymous)"
-	}
-
-	return w.Key
 }
 
 // changedKeys says what to set so that have becomes want: wanted keys that differ, and "" for keys set by us

@@ -115,63 +115,6 @@ func (d *differ) pull(w DesiredInstance) {
 	}, "not on this host", d.projectID())
 }
 
-func (d *differ) create(w DesiredInstance) {
-	id := ID{KindInstance, w.Name}
-	if d.unreadable(w) {
-		return
-	}
-
-	d.pull(w)
-	deps := d.prerequisites(w)
-	d.makeHostDirs(w)
-	if len(w.Placed) > 0 {
-		d.placeFiles(w, "new instance")
-	}
-
-	op := CreateInstance{
-		Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Service, Fingerprint: w.Image.Fingerprint,
-		Config: maps.Clone(w.Config), Devices: w.Devices, Start: len(w.Files)+len(w.Needs)+len(w.Targets) == 0,
-	}
-	delete(op.Config, KeyFiles)
-	if op.Start {
-		d.step(id, op, "new instance of service "+w.Service, append(deps, d.stopDependents(w.Service)...)...)
-		d.late(w)
-		return
-	}
-
-	d.step(id, op, "new instance of service "+w.Service, deps...)
-	d.makeTargets(w, "new instance")
-	d.pushFiles(w, "new instance")
-	if len(w.Files) > 0 {
-		d.step(id, UpdateInstance{Name: w.Name, Config: map[string]string{KeyFiles: w.FilesHash}}, "files written")
-	}
-
-	if d.waits(w) {
-		return
-	}
-
-	d.step(id, StartInstance{Name: w.Name}, "new instance", append(d.needs(w), d.stopDependents(w.Service)...)...)
-	d.late(w)
-}
-
-// late adds the devices that would delay the start. Nothing waits for them.
-func (d *differ) late(w DesiredInstance) {
-	if len(w.Late) == 0 {
-		return
-	}
-
-	id := ID{KindInstance, w.Name}
-	started := d.last[id]
-	d.step(id, UpdateInstance{Name: w.Name, Devices: w.Late}, "published on loopback")
-	d.last[id] = started
-}
-
-func (d *differ) pushFiles(w DesiredInstance, cause string) {
-	for _, f := range w.Files {
-		d.step(ID{KindInstance, w.Name}, PushFile{Instance: w.Name, File: f}, cause)
-	}
-}
-
 // changes is how an instance differs from what is wanted.
 type changes struct {
 	config  map[string]string
@@ -234,7 +177,7 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 		})
 	}
 
-	c.restart = c.restart || c.rebuild || c.files
+	c.restart = c.restart || c.rebuild || c.files || d.mountsSeedless(w)
 	d.placement(&c, w, have)
 	d.drift(&c, w, have)
 
@@ -301,6 +244,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 
 	if c.empty() {
 		if start && !d.waits(w) {
+			d.seed(w)
 			cause := startCause(d.led, w, have)
 			if d.stopped[w.Name] {
 				cause = "stopped for its dependency"
@@ -354,6 +298,10 @@ func (d *differ) carry(w DesiredInstance, have ObservedInstance, c changes, caus
 
 	if c.restart && (c.rebuild || d.hasNewTarget(w, have)) {
 		d.makeTargets(w, cause)
+	}
+
+	if c.restart || have.Status == Stopped {
+		d.seed(w)
 	}
 
 	if len(c.config) > 0 || len(c.devices) > 0 {

@@ -92,14 +92,18 @@ func TestPlan(t *testing.T) {
 			want: "stack blog: nothing to do",
 		},
 		{
-			name: "a new volume is made and mounted while the service runs",
+			name: "a new volume gets the files of the image while the service is stopped for it",
 			edit: func(p *plan.Project) {
 				p.Volumes = append(p.Volumes, plan.Volume{Name: "up", Incus: "vol-up"})
 				p.Services[1].Mounts = []plan.Mount{{Type: plan.MountVolume, Source: "up", Target: "/up"}}
 			},
-			want: `stack blog: 2 steps
+			want: `stack blog: 6 steps
 [1] create volume/default/vol-up: new volume up
-[2 after 1] update instance/web-1: device vol-up changed`,
+[2 after 1] stop instance/web-1: device vol-up changed
+[3 after 1,2] copy the image's files into volume/default/vol-up: new volume up
+[4 after 3] update volume/default/vol-up: the image's files are there
+[5 after 2,4] update instance/web-1: device vol-up changed
+[6 after 4,5] start instance/web-1: stopped for the change`,
 		},
 		{
 			name: "a removed service is parked, its volume stays",
@@ -244,15 +248,18 @@ func TestPlanNewStack(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	want := `stack blog: 8 steps
+	want := `stack blog: 11 steps
 [1] create project/blog: new stack blog
 [2] create network/blog-default: new network default 10.201.0.1/24
 [3 after 1] create volume/default/vol-data: new volume data
 [4 after 1] pull image/docker.io/library/postgres:16: not on this host
-[5 after 1,2,3,4] create and start instance/db-1: new instance of service db
-[6 after 1] pull image/docker.io/library/nginx:1.27: not on this host
-[7 after 1,2,6] create instance/web-1: new instance of service web
-[8 after 5,7] start instance/web-1: new instance
+[5 after 1,2,3,4] create instance/db-1: new instance of service db
+[6 after 3,5] copy the image's files into volume/default/vol-data: new volume data
+[7 after 6] update volume/default/vol-data: the image's files are there
+[8 after 1,2,4,5,7] start instance/db-1: new instance
+[9 after 1] pull image/docker.io/library/nginx:1.27: not on this host
+[10 after 1,2,9] create instance/web-1: new instance of service web
+[11 after 8,10] start instance/web-1: new instance
 `
 	diff := cmp.Diff(want, got.String())
 	if diff != "" {

@@ -22,6 +22,8 @@ const (
 	KeySpec = "user.ic-agent.spec"
 	// KeyFiles is a hash of the files pushed into the root filesystem.
 	KeyFiles = "user.ic-agent.files"
+	// KeySeed is "pending" on a volume that has still to get the image's files, and no instance has been started with.
+	KeySeed = "user.ic-agent.seed"
 	// KeyPlaced is a hash of the configs and secrets that the app has been told of: those of its last start, or of
 	// the last signal.
 	KeyPlaced = "user.ic-agent.placed"

@@ -40,6 +40,12 @@ type (
 		Config                  map[string]string
 	}
 
+	// SeedVolume copies into a fresh volume what the first of the instances has at its path, with owner and mode, as
+	// Docker does. What is in the volume stays as it is.
+	SeedVolume struct {
+		Pool, Name string
+		From       []Seed
+	}
 	// UpdateVolume sets volume keys; an empty value removes the key.
 	UpdateVolume struct {
 		Pool, Name string
@@ -126,6 +132,7 @@ func (CreateNetwork) op()   {}
 func (UpdateNetwork) op()   {}
 func (DeleteNetwork) op()   {}
 func (CreateVolume) op()    {}
+func (SeedVolume) op()      {}
 func (UpdateVolume) op()    {}
 func (DeleteVolume) op()    {}
 func (PullImage) op()       {}

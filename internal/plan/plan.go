@@ -156,6 +156,8 @@ func verb(op Op) string {
 		return "write " + op.File.Target + " in"
 	case PlaceFiles:
 		return "place the files of"
+	case SeedVolume:
+		return "copy the image's files into"
 	case MakeHostDir:
 		return "make " + op.Path + " on the host for"
 	case MakeTargets:

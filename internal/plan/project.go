@@ -238,6 +238,8 @@ type Mount struct {
 	Mode string
 	// Create makes a missing host directory (bind.create_host_path).
 	Create bool
+	// NoCopy keeps the image's files from being copied into a fresh volume.
+	NoCopy bool
 	// Subpath is a directory inside the volume.
 	Subpath string
 	// NoShift leaves the owner of a bind mount unmapped (x-incus security.shifted: "false").

@@ -16,7 +16,7 @@ import (
 // Render spells a project out: every key and device Incus is to have. It is pure; the same project and input
 // give the same result.
 func Render(p Project, in Input) Desired {
-	r := renderer{p: p, in: in, networks: map[string]Network{}, volumes: map[string]Volume{}, depths: depths(p.Services)}
+	r := renderer{p: p, in: in, networks: map[string]Network{}, volumes: map[string]Volume{}, seeds: map[string][]Seed{}, depths: depths(p.Services)}
 	d := Desired{
 		Owner: in.Owner, Stack: p.Stack, Name: p.Name, Incus: p.Incus, Source: p.Source, Drift: p.Drift,
 		Config: r.project(), Warnings: slices.Clone(p.Warnings), Blocked: slices.Clone(in.Blocked),
@@ -47,6 +47,12 @@ func Render(p Project, in Input) Desired {
 	}
 
 	d.Volumes = append(d.Volumes, r.anonymous...)
+	for i, v := range d.Volumes {
+		if !v.External {
+			d.Volumes[i].Seeds = r.seeds[v.Pool+"/"+v.Name]
+		}
+	}
+
 	slices.SortFunc(d.Volumes, func(a, b DesiredVolume) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(d.Blocked, func(a, b Blocked) int {
 		return strings.Compare(a.On.String()+"\x00"+a.Reason, b.On.String()+"\x00"+b.Reason)
@@ -62,8 +68,10 @@ type renderer struct {
 	volumes   map[string]Volume
 	owners    map[string][2]uint32
 	anonymous []DesiredVolume
-	depths    map[string]int
-	blocked   map[ID]bool
+	// seeds are where fresh volumes get their files from, by "pool/name".
+	seeds   map[string][]Seed
+	depths  map[string]int
+	blocked map[ID]bool
 }
 
 // service renders one replica, or says why it cannot be.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,7 +22,7 @@ func (r *renderer) devices(d *DesiredInstance, s Service, index int, owner [2]ui
 		return err
 	}
 
-	for _, m := range s.Mounts {
+	for _, m := range withImageVolumes(s, d.Image) {
 		before := maps.Clone(d.Devices)
 		err = r.mount(d, s, m, index, owner)
 		if err != nil {
@@ -53,6 +54,19 @@ func (r *renderer) devices(d *DesiredInstance, s Service, index int, owner [2]ui
 	}
 
 	return nil
+}
+
+// withImageVolumes adds an anonymous volume for each VOLUME of the image that nothing is mounted at.
+func withImageVolumes(s Service, img Image) []Mount {
+	mounts := slices.Clone(s.Mounts)
+	for _, target := range img.Volumes {
+		target = path.Clean("/" + target)
+		if target != "/" && !slices.ContainsFunc(s.Mounts, func(m Mount) bool { return m.Target == target }) {
+			mounts = append(mounts, Mount{Type: MountVolume, Target: target, At: s.Image.At})
+		}
+	}
+
+	return mounts
 }
 
 // originate notes that the devices new in after were written at a place.
@@ -193,6 +207,10 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 	}
 
 	d.Volumes = append(d.Volumes, pool+"/"+volume)
+	if m.Subpath == "" && !m.NoCopy {
+		r.seeds[pool+"/"+volume] = append(r.seeds[pool+"/"+volume], Seed{Instance: d.Name, Path: m.Target})
+	}
+
 	_, taken := d.Devices[device]
 	if taken {
 		device += "-" + slug

@@ -162,6 +162,16 @@ func (w *world) instance(op plan.Op) error {
 			inst.Placed = op.Hash
 			w.Instances[op.Instance] = inst
 		}
+	case plan.SeedVolume:
+		for _, s := range op.From {
+			if inst, ok := w.Instances[s.Instance]; !ok || inst.Status == plan.Running && inst.LastUsed.IsZero() {
+				return fmt.Errorf("%s is not there", s.Instance)
+			}
+		}
+
+		if w.Volumes[op.Pool+"/"+op.Name].Config[plan.KeySeed] != "pending" {
+			return fmt.Errorf("the volume %s may hold data", op.Name)
+		}
 	case plan.MakeHostDir:
 	case plan.MakeTargets:
 		if inst, ok := w.Instances[op.Instance]; !ok || inst.Status == plan.Running {
@@ -194,6 +204,7 @@ func (w *world) power(name string, s plan.Status) error {
 	}
 
 	inst.Status = s
+	w.clock = w.clock.Add(time.Second)
 	if s == plan.Running {
 		inst.LastUsed = w.clock
 	}
