@@ -78,7 +78,7 @@ func TestSecretsAreSeenInsideAndNowhereElse(t *testing.T) {
 		_, _ = try(context.WithoutCancel(t.Context()), "systemctl stop ic-agent; rm -rf "+dir+" /etc/ic-agent/secrets/*")
 		forget(t, "vault")
 	})
-	run(t, "mkdir -p "+dir+" && printf cAnArYpw > "+dir+"password && chgrp ic-agent "+dir+"password && chmod 640 "+dir+"password")
+	run(t, "mkdir -p "+dir+" && printf openSesame > "+dir+"password && chgrp ic-agent "+dir+"password && chmod 640 "+dir+"password")
 	put(t, dir+"compose.yaml", plant(t, dir))
 	before := running(t, "vault", "app-1", "db-1")
 	settled(t, "vault")
@@ -98,7 +98,7 @@ func TestSecretsAreSeenInsideAndNowhereElse(t *testing.T) {
 	}
 
 	eventually(t, "the password to open the database", func(ctx context.Context) error {
-		_, err := try(ctx, "incus exec db-1 --project vault --env PGPASSWORD=cAnArYpw -- psql -h 127.0.0.1 -U postgres -c 'create table if not exists t (n int)'")
+		_, err := try(ctx, "incus exec db-1 --project vault --env PGPASSWORD=openSesame -- psql -h 127.0.0.1 -U postgres -c 'create table if not exists t (n int)'")
 		return err
 	})
 	before = running(t, "vault", "app-1", "db-1")
@@ -116,7 +116,7 @@ func TestSecretsAreSeenInsideAndNowhereElse(t *testing.T) {
 		t.Errorf("restarted: %s", got)
 	}
 
-	run(t, "incus exec db-1 --project vault --env PGPASSWORD=cAnArYpw -- psql -h 127.0.0.1 -U postgres -c 'select * from t'")
+	run(t, "incus exec db-1 --project vault --env PGPASSWORD=openSesame -- psql -h 127.0.0.1 -U postgres -c 'select * from t'")
 }
 
 // readInside compares every canary with what the service sees, as its own user.
