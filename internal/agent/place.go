@@ -35,7 +35,7 @@ func Place(ctx context.Context, conf Config) error {
 		return fmt.Errorf("open ledger: %w", err)
 	}
 
-	defer db.Close() //nolint:errcheck // nothing was written
+	defer db.Close()
 
 	key, err := sealKey(conf.StateDir)
 	if err != nil {

@@ -67,6 +67,7 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 		return "stop instance " + op.Name + in, c.stopInstance(ctx, project, op)
 	case plan.DeleteInstance:
 		return "delete instance " + op.Name + in, c.deleteInstance(ctx, project, op)
+	case plan.PlaceFiles, plan.MakeHostDir: // the host's, not Incus's: see package files
 	}
 	return fmt.Sprintf("do %T", op), kinded{errors.New("this agent does not know how"), []error{ErrUnsupported}}
 }

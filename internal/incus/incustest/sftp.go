@@ -36,7 +36,7 @@ func serveSFTP(w http.ResponseWriter) {
 	if err != nil {
 		return
 	}
-	defer conn.Close() //nolint:errcheck // it is at its end
+	defer conn.Close()
 	_, err = fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: sftp\r\nConnection: Upgrade\r\n\r\n")
 	if err == nil {
 		_ = sftp.NewRequestServer(conn, sftp.InMemHandler()).Serve() // the end of the connection is its only error
