@@ -171,6 +171,10 @@ func stackOf(v *apply.View) api.Stack {
 		return s
 	}
 
+	if !onTheWayOut(v.State) {
+		s.Conditions = append(s.Conditions, api.ConditionsOf(troubles(v))...)
+	}
+
 	s.Parked = leftovers(v)
 	if onTheWayOut(v.State) {
 		s.Volumes = slices.Sorted(maps.Keys(v.Observed.Volumes))
@@ -192,6 +196,15 @@ func stackOf(v *apply.View) api.Stack {
 	}
 
 	return s
+}
+
+// troubles are those of instances that no condition is about yet.
+func troubles(v *apply.View) []plan.Condition {
+	all := plan.Troubles(*v.Project, v.Observed, v.Ledger)
+
+	return slices.DeleteFunc(all, func(c plan.Condition) bool {
+		return slices.ContainsFunc(v.Ledger.Conditions, func(o plan.Condition) bool { return o.Object == c.Object })
+	})
 }
 
 // leftovers are the parked instances of a stack.

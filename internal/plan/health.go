@@ -46,13 +46,10 @@ func inheritHealth(c map[string]string, s Service, img Image) {
 
 // exitCode is how an instance's program ended last, where the health daemon saw it.
 func exitCode(have ObservedInstance) (code int, known bool) {
-	var detail struct {
-		Exit *int `json:"exit"`
-	}
-	err := json.Unmarshal([]byte(have.Config[KeyHealthDetail]), &detail)
-	if err != nil || detail.Exit == nil {
+	exit := healthDetail(have).Exit
+	if exit == nil {
 		return 0, false
 	}
 
-	return *detail.Exit, true
+	return *exit, true
 }
