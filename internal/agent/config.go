@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/incus-compose/ic-agent/internal/compose"
 )
 
 // Settings are what /etc/ic-agent/agent.toml may say. Every key is optional.
@@ -35,6 +37,8 @@ type Settings struct {
 	} `toml:"network"`
 	// DNS is about the embedded server.
 	DNS DNSSettings `toml:"dns"`
+	// Policy is about what stacks may ask of the host.
+	Policy compose.Policy `toml:"policy"`
 	// Registry is about images.
 	Registry struct {
 		// AuthFile is a docker-style config.json; empty means the systemd credential "registry-auth" and
@@ -91,6 +95,11 @@ func ReadSettings(path string) (Settings, error) {
 	}
 
 	_, err = s.pool()
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+
+	err = s.Policy.Valid()
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}

@@ -22,7 +22,7 @@ func (c Config) loader(key []byte) apply.Loader {
 	}
 
 	return func(ctx context.Context, src apply.Source) (plan.Project, error) {
-		p, err := load(ctx, compose.Input{Stack: src.Stack, Dir: src.Dir, Files: src.Files, Env: src.Env, Vaults: c.Vaults})
+		p, err := load(ctx, compose.Input{Stack: src.Stack, Dir: src.Dir, Files: src.Files, Env: src.Env, Vaults: c.Vaults, Policy: c.Settings.Policy})
 		p.Seal(key)
 
 		return p, err

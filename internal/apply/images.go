@@ -54,7 +54,8 @@ func (l *Loop) asked(p plan.Project) map[string]ask {
 		}
 
 		a.ref.Build = cmp.Or(a.ref.Build, build)
-		a.names = a.names || plan.NeedsNames(s.Process.User) || slices.ContainsFunc(slices.Concat(s.PostStart, s.PreStop), func(h plan.Hook) bool { return plan.NeedsNames(h.User) })
+		a.names = a.names || plan.NeedsNames(s.Process.User) || plan.NamesGroups(s.Sandbox.Groups) ||
+			slices.ContainsFunc(slices.Concat(s.PostStart, s.PreStop), func(h plan.Hook) bool { return plan.NeedsNames(h.User) })
 		a.update = s.ServiceExtension.Update.Over(a.update)
 		out[s.Image.Ref] = a
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
 	"github.com/incus-compose/ic-agent/internal/api"
@@ -115,7 +116,10 @@ func checkOne(ctx context.Context, path string, child compose.Child) (verdict, e
 		v.refuse(compose.Problem{File: st.Err.Path, Text: st.Err.Text})
 		return v, nil
 	}
-	r, err := child.Report(ctx, compose.Input{Stack: st.Name, Dir: st.Dir, Files: st.Files, Env: st.Env, Coverage: true, Vaults: compose.Vaults("/run/credentials/ic-agent.service")})
+	r, err := child.Report(ctx, compose.Input{
+		Stack: st.Name, Dir: st.Dir, Files: st.Files, Env: st.Env, Policy: hostPolicy(), Coverage: true,
+		Vaults: compose.Vaults("/run/credentials/ic-agent.service"),
+	})
 	var stopped *compose.Error
 	switch {
 	case errors.As(err, &stopped):
@@ -131,6 +135,18 @@ func checkOne(ctx context.Context, path string, child compose.Child) (verdict, e
 	}
 	v.accept(*r.Project)
 	return v, nil
+}
+
+// hostPolicy is what the daemon's settings allow files, where they can be read; the daemon says what is wrong in them.
+func hostPolicy() compose.Policy {
+	var settings struct {
+		Policy compose.Policy `toml:"policy"`
+	}
+	_, err := toml.DecodeFile(defaultConfig, &settings)
+	if err != nil || settings.Policy.Valid() != nil {
+		return compose.Policy{}
+	}
+	return settings.Policy
 }
 
 func (v *verdict) refuse(problems ...compose.Problem) {

@@ -63,6 +63,9 @@ Flags:
 // defaultAPI is the path of the API socket.
 const defaultAPI = "/run/ic-agent/api.sock"
 
+// defaultConfig is the path of the daemon's settings.
+const defaultConfig = "/etc/ic-agent/agent.toml"
+
 // exit is an error with an exit code. With a nil err, all has been said already.
 type exit struct {
 	code int

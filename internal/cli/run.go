@@ -64,7 +64,7 @@ func (c *cli) runVerb(run func(ctx context.Context, opts RunOptions) error) *cob
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.Dev, "dev", false, "pretend: an Incus in memory, DNS on a loopback port, a temporary directory")
-	f.StringVar(&o.Config, "config", "/etc/ic-agent/agent.toml", "`PATH` of the settings")
+	f.StringVar(&o.Config, "config", defaultConfig, "`PATH` of the settings")
 	f.StringArrayVar(&o.Directories, "directory", nil, "`DIR` of stacks, may be repeated (default: the settings')")
 	f.StringVar(&o.State, "state", stateDir(), "`DIR` of the ledger")
 	f.StringVar(&o.Files, "files", filesDir, "`DIR` of the instances' configs and secrets, on a tmpfs")

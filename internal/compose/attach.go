@@ -63,13 +63,17 @@ func attachment(c *types.ServiceNetworkConfig) types.ServiceNetworkConfig {
 
 func (s *service) attach(name string, c types.ServiceNetworkConfig) plan.Attachment {
 	key := s.key + ".networks." + name
-	a := plan.Attachment{Network: name, Aliases: slices.Clone(c.Aliases), MAC: c.MacAddress, Config: s.t.scalars(key+".x-incus", c.Extensions[extIncus])}
+	a := plan.Attachment{Network: name, Aliases: slices.Clone(c.Aliases), MAC: c.MacAddress, Interface: c.InterfaceName, Config: s.t.scalars(key+".x-incus", c.Extensions[extIncus])}
 	slices.Sort(a.Aliases)
 	a.Aliases = slices.Compact(a.Aliases)
 	for _, alias := range a.Aliases {
 		if alias == "" || len(alias) > 253 || strings.ContainsAny(alias, " \t\n,=/:") {
 			s.t.refuse(key+".aliases", fmt.Sprintf("%q is not a host name", clip(alias)), "use letters, digits, hyphens and dots")
 		}
+	}
+
+	if len(c.InterfaceName) > 15 || strings.ContainsAny(c.InterfaceName, " \t\n/:") {
+		s.t.refuse(key+".interface_name", fmt.Sprintf("%q is not a name for an interface", clip(c.InterfaceName)), "use 15 letters and digits at most")
 	}
 
 	s.checkMAC(key+".mac_address", c.MacAddress)

@@ -98,7 +98,7 @@ func covering(key string) (line, bool) {
 
 // reason is the warning for a key that is ignored, by its pattern.
 func reason(pattern string) (string, bool) {
-	l, ok := coverage()[tableKey(pattern)]
+	l, ok := covering(tableKey(pattern))
 
 	return l.text, ok && l.verdict == Ignored
 }

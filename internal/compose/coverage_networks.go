@@ -2,13 +2,13 @@ package compose
 
 // coverAttach is what becomes of the networks, names and ports of a service.
 var coverAttach = []line{
-	{"dns", Ignored, "not supported yet: the service asks the agent's DNS server, which forwards to the host's resolvers"},
-	{"dns_opt", Ignored, "not supported yet: the resolver's defaults apply"},
-	{"dns_search", Ignored, "not supported yet: the search domain is the stack's"},
+	{"dns", Honoured, "asked by the agent's DNS server, for this service, about all names that are not ours"},
+	{"dns_opt", Honoured, "written into resolv.conf"},
+	{"dns_search", Honoured, "searched after the stack's own domain"},
 	{"expose", Honoured, "nothing to do: services of a network reach all ports of each other"},
 	{"external_links", Ignored, "ignored: reach the other stack's service by its full name, service.project.incus"},
-	{"extra_hosts", Ignored, "not supported yet: use an alias on the network, or an address in environment"},
-	{"links", Differs, "services of a network find each other by name anyway; a name after the colon is not served"},
+	{"extra_hosts", Honoured, "in the service's hosts file, and answered by the agent's DNS server to this service only"},
+	{"links", Differs, "services of a network find each other by name anyway; a name after the colon becomes an alias for the whole network"},
 	{"mac_address", Honoured, "the hardware address on the first network"},
 	{"net", Ignored, "ignored: write network_mode"},
 	{"network_mode", Differs, "none is honoured; bridge leaves the service without a network; host, service: and container: are refused"},
@@ -16,7 +16,7 @@ var coverAttach = []line{
 	{"networks.*.aliases", Honoured, "further names of the service on that network"},
 	{"networks.*.driver_opts", Ignored, "ignored: set the NIC's keys with x-incus"},
 	{"networks.*.gw_priority", Honoured, "the highest has the default route"},
-	{"networks.*.interface_name", Ignored, "not supported yet: interfaces are eth0, eth1 …, by gw_priority, priority and name"},
+	{"networks.*.interface_name", Honoured, "the name of the NIC inside; eth0, eth1 … by default"},
 	{"networks.*.ipv4_address", Honoured, "the address on that network"},
 	{"networks.*.ipv6_address", Ignored, "not supported yet: the network has IPv4 only"},
 	{"networks.*.link_local_ips", Ignored, "not supported yet: the interface has no link-local addresses of its own"},

@@ -4,7 +4,7 @@ package compose
 var coverMounts = []line{
 	{"configs", Honoured, "files on a tmpfs of the host, mounted read-only; x-ic-agent.on-change says what a change does"},
 	{"secrets", Honoured, "files on a tmpfs of the host, mounted read-only below /run/secrets or where target says; never on a disk"},
-	{"tmpfs", Honoured, "a tmpfs in memory, empty at each start"},
+	{"tmpfs", Honoured, "a tmpfs in memory, empty at each start, with its size, mode, uid and gid"},
 	{"volume_driver", Ignored, "ignored: choose a storage pool with x-incus-compose.pool on the volume"},
 	{"volumes", Honoured, "volumes, directories of the host and tmpfs, mounted as disk devices"},
 	{"volumes.[].bind.propagation", Ignored, "not supported yet: the mount is private; x-incus-compose.devices takes a device with propagation"},
@@ -16,7 +16,7 @@ var coverMounts = []line{
 	{"volumes.[].volume.nocopy", Honoured, "a fresh volume stays empty instead of getting the image's files"},
 	{"volumes.[].x-incus", Honoured, "keys of the volume that is made for this mount, verbatim"},
 	{"volumes.[].x-incus-compose", Differs, "seed is ignored: the directory is mounted as it is"},
-	{"volumes_from", Ignored, "not supported yet: name the same volumes in both services"},
+	{"volumes_from", Differs, "the same volumes and directories, ro or rw; volumes without a name are not shared, and those of containers elsewhere refused"},
 }
 
 // coverStorage is what becomes of the volumes, configs and secrets of a stack.

@@ -43,7 +43,7 @@ var projectExt = []extRule{
 		says: "The profiles that are enabled, with those of `COMPOSE_PROFILES` in `.env`.",
 	},
 	{
-		name: "policy", kind: extWord, words: []string{"strict", "standard", "trusted"}, example: "strict", later: true,
+		name: "policy", kind: extWord, words: PolicyLevels, example: "strict",
 		says: "How much the file may ask of the host; what the agent's settings say by default.",
 	},
 	{

@@ -158,55 +158,25 @@ func TestTablesAreSortedAndSayEachKeyOnce(t *testing.T) {
 
 // sample holds a valid value for each key of a service that is ignored.
 const sample = `
-    annotations: {a: b}
-    attach: false
-    blkio_config: {weight: 300}
-    cap_add: [ALL]
-    cap_drop: [NET_RAW]
     cgroup: host
     cgroup_parent: m
     cpu_count: 2
     cpu_percent: 50
-    cpu_period: 1000
-    cpu_quota: 1000
     cpu_rt_period: 1000
     cpu_rt_runtime: 1000
-    cpu_shares: 5
-    cpuset: 0,1
     credential_spec: {file: c.json}
     develop: {watch: [{path: ., action: rebuild}]}
-    device_cgroup_rules: ["c 1:3 mr"]
-    devices: ["/dev/fuse"]
-    dns: [1.1.1.1]
-    dns_opt: [use-vc]
-    dns_search: example.org
-    domainname: example.org
     external_links: [other]
-    extra_hosts: ["a:1.2.3.4"]
-    gpus: all
-    group_add: [mail]
     ipc: host
     isolation: default
-    logging: {driver: syslog}
-    mem_reservation: 1m
-    mem_swappiness: 10
-    memswap_limit: 1g
     oom_kill_disable: true
-    oom_score_adj: 5
     pid: host
     pre_start: [{command: a, image: b}]
     pull_refresh_after: 1d
-    read_only: true
     runtime: runc
-    security_opt: ["label:disable"]
-    stdin_open: true
-    storage_opt: {size: 1G}
-    tty: true
-    umask: "077"
     use_api_socket: true
     userns_mode: host
     uts: host
-    volumes_from: [other]
     models: [m]
 `
 

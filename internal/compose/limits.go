@@ -3,7 +3,6 @@ package compose
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 
@@ -56,25 +55,89 @@ func byteSize(n int64) string {
 	return strconv.FormatInt(n, 10) + "B"
 }
 
-// cpus gives whole CPUs as a number and fractions as time: limits.cpu.allowance in percent would be a weight
-// and not a limit.
-func (s *service) cpus() {
-	limits := s.limits()
-	cpus, deploy := s.in.CPUS, limits.NanoCPUs.Value()
-	s.agree("cpus", "deploy.resources.limits.cpus", cpus != 0 && deploy != 0 && cpus != deploy)
-	key := "cpus"
-	if cpus == 0 {
-		cpus, key = deploy, "deploy.resources.limits.cpus"
+// memoryReserve is what a service keeps when memory is short: limits.memory, not enforced. Incus has one key for
+// a limit and a reservation.
+func (s *service) memoryReserve() {
+	var deploy types.UnitBytes
+	if s.in.Deploy != nil && s.in.Deploy.Resources.Reservations != nil {
+		deploy = s.in.Deploy.Resources.Reservations.MemoryBytes
+	}
+
+	reserve, key := s.in.MemReservation, "mem_reservation"
+	s.agree(key, "deploy.resources.reservations.memory", reserve != 0 && deploy != 0 && reserve != deploy)
+	if reserve == 0 {
+		reserve, key = deploy, "deploy.resources.reservations.memory"
+	}
+
+	_, limited := s.out.Config["limits.memory"]
+	switch {
+	case reserve == 0:
+	case reserve < 0:
+		s.refuse(key, "is negative", `write a number and a unit, "256m"`)
+	case limited:
+		s.warn(key, "ignored beside a limit, which holds: Incus has one key for the two")
+	default:
+		s.out.Config["limits.memory"] = byteSize(int64(reserve))
+		s.out.Config["limits.memory.enforce"] = "soft"
+	}
+}
+
+// swap is memswap_limit, which counts memory and swap together, and mem_swappiness, of which the kernel's unified
+// control groups have left only "none".
+func (s *service) swap() {
+	total, memory := s.in.MemSwapLimit, s.in.MemLimit
+	if memory == 0 {
+		memory = s.limits().MemoryBytes
 	}
 
 	switch {
-	case cpus == 0:
-	case cpus < 0 || cpus > 4096 || cpus != cpus:
-		s.refuse(key, fmt.Sprintf("%v is not a number of CPUs", cpus), `write "0.5" or "2"`)
-	case cpus == float32(math.Trunc(float64(cpus))):
-		s.out.Config["limits.cpu"] = strconv.Itoa(int(cpus))
+	case total == 0:
+	case total == -1:
+		s.out.Config["limits.memory.swap"] = "true"
+	case memory == 0:
+		s.refuse("memswap_limit", "needs mem_limit, because it counts memory and swap together", "add mem_limit")
+	case total < memory:
+		s.refuse("memswap_limit", "is smaller than the limit of memory, and counts it", "write at least as much as mem_limit")
+	case total == memory:
+		s.out.Config["limits.memory.swap"] = "false"
 	default:
-		s.out.Config["limits.cpu.allowance"] = fmt.Sprintf("%dms/100ms", max(1, int(math.Round(float64(cpus)*100))))
+		s.out.Config["limits.memory.swap"] = byteSize(int64(total - memory))
+	}
+
+	if !s.t.index.has(s.key + ".mem_swappiness") {
+		return
+	}
+
+	if s.in.MemSwappiness == 0 {
+		s.out.Config["limits.memory.swap"] = "false"
+		return
+	}
+
+	s.warn("mem_swappiness", "only 0, which is no swap, is honoured: the kernel has no such setting for one service")
+}
+
+// blkio honours the weight of a service among others: limits.disk.priority, from 0 to 10.
+func (s *service) blkio() {
+	c := s.in.BlkioConfig
+	if c == nil {
+		return
+	}
+
+	for key, there := range map[string]bool{
+		"weight_device": len(c.WeightDevice) > 0, "device_read_bps": len(c.DeviceReadBps) > 0, "device_read_iops": len(c.DeviceReadIOps) > 0,
+		"device_write_bps": len(c.DeviceWriteBps) > 0, "device_write_iops": len(c.DeviceWriteIOps) > 0,
+	} {
+		if there {
+			s.warn("blkio_config."+key, "ignored: Incus limits disks of its own, not the host's; set limits.read and limits.write on one with x-incus-compose.devices")
+		}
+	}
+
+	switch {
+	case c.Weight == 0:
+	case c.Weight < 10 || c.Weight > 1000:
+		s.refuse("blkio_config.weight", fmt.Sprintf("%d", c.Weight), "write a number from 10 to 1000")
+	default:
+		s.out.Config["limits.disk.priority"] = strconv.Itoa(int(c.Weight+50) / 100)
 	}
 }
 

@@ -33,6 +33,8 @@ type Input struct {
 	Env []string `json:"env,omitempty"`
 	// Vaults are the directories of external secrets and configs, the first one first; none makes them an error.
 	Vaults []string `json:"vaults,omitempty"`
+	// Policy is how much the file may ask of the host.
+	Policy Policy `json:"policy"`
 	// Coverage asks for what becomes of each key.
 	Coverage bool `json:"coverage,omitempty"`
 }

@@ -2,7 +2,9 @@ package compose
 
 import (
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,6 +107,10 @@ func (s *service) tmpfs() {
 			s.tmpfsOption(at, &m, opt)
 		}
 
+		if m.Mode == "" {
+			m.Mode = "1777" // Docker's; Incus's own is root's alone
+		}
+
 		s.out.Mounts = append(s.out.Mounts, m)
 	}
 }
@@ -123,8 +129,18 @@ func (s *service) tmpfsOption(at plan.Place, m *plan.Mount, opt string) {
 	case "mode":
 		_, err = strconv.ParseUint(value, 8, 16)
 		m.Mode = strings.TrimLeft(value, "0")
+	case "uid", "gid":
+		var id uint64
+		id, err = strconv.ParseUint(value, 10, 32)
+		if name == "uid" {
+			m.UID = uint32(id)
+		} else {
+			m.GID = uint32(id)
+		}
+	case "exec", "noexec", "suid", "nosuid", "dev", "nodev":
+		s.t.warnAt(at, s.key+".tmpfs", fmt.Sprintf("the option %s is ignored: Incus mounts a tmpfs with its own", opt))
 	default:
-		s.t.warnAt(at, s.key+".tmpfs", fmt.Sprintf("the option %s is not supported: size and mode are", opt))
+		s.t.warnAt(at, s.key+".tmpfs", fmt.Sprintf("the option %s is not supported: size, mode, uid and gid are", opt))
 	}
 
 	if err != nil || m.Size < 0 {
@@ -151,4 +167,48 @@ func (s *service) shmSize() {
 	}
 
 	s.out.Mounts = append(s.out.Mounts, plan.Mount{Type: plan.MountTmpfs, Target: "/dev/shm", Size: size, Mode: "1777", At: s.place("shm_size")})
+}
+
+// volumesFrom copies the mounts of other services: "service", "service:ro", "service:rw".
+func (t *translation) volumesFrom() {
+	for _, name := range slices.Sorted(maps.Keys(t.project.Services)) {
+		for _, entry := range t.project.Services[name].VolumesFrom {
+			t.volumesOf(name, entry)
+		}
+	}
+}
+
+func (t *translation) volumesOf(name, entry string) {
+	key := "services." + name + ".volumes_from"
+	from, mode, _ := strings.Cut(entry, ":")
+	i := slices.IndexFunc(t.out.Services, func(s plan.Service) bool { return s.Name == name })
+	j := slices.IndexFunc(t.out.Services, func(s plan.Service) bool { return s.Name == from })
+	at := t.index.item(key, func(v any) bool { return asString(v) == entry })
+	switch {
+	case from == "container":
+		t.refuseAt(at, key, "containers outside the stack are not known here", "name the same volumes or directories in both stacks")
+		return
+	case j < 0:
+		t.refuseAt(at, key, fmt.Sprintf("there is no service %q", from), didYouMean(from, slices.Sorted(maps.Keys(t.project.Services))))
+		return
+	case mode != "" && mode != "ro" && mode != "rw":
+		t.refuseAt(at, key, fmt.Sprintf("unknown mode %q", mode), "write ro or rw")
+	}
+
+	own := &t.out.Services[i]
+	for _, m := range t.out.Services[j].Mounts {
+		taken := slices.ContainsFunc(own.Mounts, func(have plan.Mount) bool { return have.Target == m.Target })
+		switch {
+		case taken, m.Type == plan.MountTmpfs:
+			continue
+		case m.Source == "":
+			t.warnAt(at, key, fmt.Sprintf("the volume at %s is not shared, because it has no name: give it one in %s", m.Target, from))
+			continue
+		}
+
+		m.ReadOnly = m.ReadOnly || mode == "ro"
+		own.Mounts = append(own.Mounts, m)
+	}
+
+	slices.SortStableFunc(own.Mounts, func(a, b plan.Mount) int { return strings.Compare(a.Target, b.Target) })
 }

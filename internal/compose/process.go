@@ -213,12 +213,3 @@ func (s *service) dependsOn() {
 
 	slices.SortFunc(s.out.DependsOn, func(a, b plan.Dependency) int { return strings.Compare(a.Service, b.Service) })
 }
-
-func (s *service) links() {
-	for _, l := range s.in.Links {
-		name, alias, _ := strings.Cut(l, ":")
-		if alias != "" && alias != name {
-			s.warn("links", fmt.Sprintf("the name %s is not served: use the service's name %s, or give it an alias on the network", alias, name))
-		}
-	}
-}

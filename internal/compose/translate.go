@@ -49,6 +49,8 @@ func (t *translation) run() (plan.Project, error) {
 		t.service(name, t.project.Services[name])
 	}
 
+	t.linkAliases()
+	t.volumesFrom()
 	t.checkTogether()
 	t.unhonoured()
 	if len(t.problems) > 0 {
@@ -105,6 +107,7 @@ func (t *translation) service(name string, c types.ServiceConfig) {
 		}
 	}
 
+	t.police(s)
 	slices.SortStableFunc(s.out.Mounts, func(a, b plan.Mount) int { return strings.Compare(a.Target, b.Target) })
 	slices.SortStableFunc(s.out.Files, func(a, b plan.File) int { return strings.Compare(a.Target, b.Target) })
 	t.out.Services = append(t.out.Services, s.out)

@@ -51,10 +51,14 @@ func lookup(key string, restart map[string]bool) (needs, known bool) {
 
 // bootDevice reports whether the change from have to want (nil: absent) needs a restart, by the hot-plug
 // matrix measured on Incus 7.0.2: a NIC that is added or changed stays without its address until the next
-// start, a tmpfs cannot be added to a running instance; everything else is live.
+// start, a tmpfs cannot be added to a running instance, the root filesystem is mounted once; the rest is live.
 func bootDevice(have, want Device) bool {
 	if want == nil {
 		return isTmpfs(have)
+	}
+
+	if want["path"] == "/" && have["readonly"] != want["readonly"] {
+		return true
 	}
 
 	return want["type"] == "nic" || isTmpfs(want) || have != nil && isTmpfs(have)

@@ -76,6 +76,14 @@ func NeedsNames(user string) bool {
 	return !hasGroup && name != "" && name != "0"
 }
 
+// NamesGroups reports whether the image's group file is needed to make numbers of further groups.
+func NamesGroups(groups []string) bool {
+	return slices.ContainsFunc(groups, func(g string) bool {
+		_, err := strconv.ParseUint(g, 10, 32)
+		return err != nil
+	})
+}
+
 func byUID(users map[string]UserEntry, uid uint32) uint32 {
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		if users[name].UID == uid {
@@ -100,8 +108,8 @@ const ScriptPath = "/.ic-agent/run"
 
 // launchOf decides between words in the configuration and a script. liblxc splits lxc.init.cmd into words
 // that are quoted as a whole, knows no escapes, and strips a pair of quotes around the whole line; Incus
-// refuses line breaks in environment.* keys.
-func launchOf(argv []string, env map[string]string) (launch, error) {
+// refuses line breaks in environment.* keys; neither knows a umask.
+func launchOf(argv []string, env map[string]string, umask string) (launch, error) {
 	inline := make(map[string]string, len(env))
 
 	var exports []string
@@ -119,13 +127,17 @@ func launchOf(argv []string, env map[string]string) (launch, error) {
 	}
 
 	_, fits := initCmd(argv)
-	if fits && len(exports) == 0 {
+	if fits && len(exports) == 0 && umask == "" {
 		return launch{argv: argv, env: inline}, nil
 	}
 
 	words := make([]string, len(argv))
 	for i, a := range argv {
 		words[i] = shellQuote(a)
+	}
+
+	if umask != "" {
+		exports = append(exports, "umask "+umask+"\n")
 	}
 
 	content := "#!/bin/sh\n" + strings.Join(exports, "") + "exec " + strings.Join(words, " ") + "\n"

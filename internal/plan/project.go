@@ -127,6 +127,18 @@ type Service struct {
 	Environment map[string]string
 	// Hostname is the name inside the instance; empty means the instance's name.
 	Hostname string
+	// Domainname is the domain of Hostname; empty means none but the stack's.
+	Domainname string
+	// ExtraHosts are names that only this service knows, sorted by name.
+	ExtraHosts []ExtraHost
+	// Resolver is what it wants of name resolution.
+	Resolver Resolver
+	// Sandbox is what it may do less or more than a container of Incus.
+	Sandbox Sandbox
+	// HostDevices are devices of the host, sorted by Target.
+	HostDevices []HostDevice
+	// RootSize limits the root filesystem, in bytes; 0 means no limit of its own.
+	RootSize int64
 	// Networks are the attachments in NIC order: eth0 first.
 	Networks []Attachment
 	// Mounts are volumes, binds and tmpfs, sorted by Target.
@@ -209,6 +221,8 @@ type Attachment struct {
 	IPv4 netip.Addr
 	// MAC is a fixed hardware address; empty lets Incus choose.
 	MAC string
+	// Interface is the NIC's name inside; empty means eth0, eth1 …
+	Interface string
 	// Config holds NIC device keys (x-incus), verbatim, the last word.
 	Config map[string]string
 }
@@ -236,6 +250,8 @@ type Mount struct {
 	Size int64
 	// Mode of a tmpfs, in octal digits ("1777"); empty means Incus's default.
 	Mode string
+	// UID and GID own a tmpfs; 0 is root.
+	UID, GID uint32
 	// Create makes a missing host directory (bind.create_host_path).
 	Create bool
 	// NoCopy keeps the image's files from being copied into a fresh volume.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -16,6 +17,15 @@ const rootDevice = "root"
 func (r *renderer) devices(d *DesiredInstance, s Service, index int, owner [2]uint32) error {
 	d.Devices = map[string]Device{rootDevice: {"type": "disk", "path": "/", "pool": r.in.Pool}}
 	d.Late = map[string]Device{}
+	if s.Sandbox.ReadOnly {
+		d.Devices[rootDevice]["readonly"] = "true"
+	}
+
+	if s.RootSize > 0 {
+		d.Devices[rootDevice]["size"] = strconv.FormatInt(s.RootSize, 10)
+	}
+
+	r.hostDevices(d, s, owner)
 
 	err := r.nics(d, s)
 	if err != nil {
@@ -87,7 +97,7 @@ func (d *DesiredInstance) originate(before, after map[string]Device, at Place) {
 // address is where our DNS server listens.
 func (r *renderer) nics(d *DesiredInstance, s Service) error {
 	var aliases []string
-	routed, resolver := false, ""
+	routed := false
 	for i, a := range s.Networks {
 		n, ok := r.networks[a.Network]
 		if !ok {
@@ -95,7 +105,7 @@ func (r *renderer) nics(d *DesiredInstance, s Service) error {
 		}
 
 		name := "eth" + strconv.Itoa(i)
-		nic := Device{"type": "nic", "name": name, "network": n.Incus}
+		nic := Device{"type": "nic", "name": cmp.Or(a.Interface, name), "network": n.Incus}
 		d.Networks = append(d.Networks, n.Incus)
 
 		seg, managed := r.in.Segments[n.Incus]
@@ -105,12 +115,6 @@ func (r *renderer) nics(d *DesiredInstance, s Service) error {
 			nic["ipv4.gateway"] = "none"
 			nic["ipv6.address"] = "none"
 			nic["hwaddr"] = hardwareAddr(n.Incus, d.Name)
-			// A question that arrives on an internal network never leaves the host, so a network with a way
-			// out is the better resolver.
-			if resolver == "" || !n.Internal && !routed {
-				resolver = seg.Gateway.String()
-			}
-
 			if !n.Internal && !routed {
 				nic["ipv4.gateway"] = seg.Gateway.String()
 				routed = true
@@ -130,13 +134,10 @@ func (r *renderer) nics(d *DesiredInstance, s Service) error {
 		}
 	}
 
-	if resolver == "" && r.beside(s) {
-		resolver = ServiceAddress.String()
-	}
-
-	if resolver != "" {
-		d.Config["oci.dns.nameservers"] = resolver
-		d.Config["oci.dns.search"] = r.p.Incus + "." + r.in.Domain
+	resolver := r.resolver(s)
+	if resolver.IsValid() {
+		d.Config["oci.dns.nameservers"] = resolver.String()
+		d.Config["oci.dns.search"] = strings.Join(r.search(s), ",")
 	}
 
 	if len(aliases) > 0 {
@@ -162,6 +163,10 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 
 		if m.Mode != "" {
 			dev["initial.mode"] = m.Mode
+		}
+
+		if m.UID != 0 || m.GID != 0 {
+			dev["initial.uid"], dev["initial.gid"] = strconv.FormatUint(uint64(m.UID), 10), strconv.FormatUint(uint64(m.GID), 10)
 		}
 
 		d.Devices["tmpfs-"+slug] = dev

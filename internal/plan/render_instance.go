@@ -35,7 +35,7 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 		return DesiredInstance{}, fmt.Errorf("the image %s has neither ENTRYPOINT nor CMD: set command", s.Image.Ref)
 	}
 
-	l, err := launchOf(argv, env)
+	l, err := launchOf(argv, env, s.Sandbox.Umask)
 	if err != nil {
 		return DesiredInstance{}, err
 	}
@@ -49,10 +49,17 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 		d.Grace = defaultGrace
 	}
 
+	gids, err := resolveGroups(s.Sandbox.Groups, img)
+	if err != nil {
+		return DesiredInstance{}, err
+	}
+
 	d.Config, err = r.config(s, index, d, l, uid, gid)
 	if err != nil {
 		return DesiredInstance{}, err
 	}
+
+	d.Config["raw.lxc"] += s.Sandbox.lxc(s.Config["security.privileged"] == "true", gids) + r.overMounts(s, &d)
 
 	r.files(&d, l)
 	d.Placed, d.PlacedHash = placed(s, uid, gid)
@@ -228,11 +235,15 @@ func shellWords(argv []string) string {
 
 // files are those to push, the launch script, and the hash they are known by.
 func (r *renderer) files(d *DesiredInstance, l launch) {
-	if l.script == nil {
+	if l.script != nil {
+		d.Files = append(d.Files, *l.script)
+	}
+
+	if len(d.Files) == 0 {
 		return
 	}
 
-	d.Files = []File{*l.script}
+	slices.SortFunc(d.Files, func(a, b File) int { return strings.Compare(a.Target, b.Target) })
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n", d.Image.Fingerprint)
 	hashFiles(h, d.Files)
