@@ -110,7 +110,12 @@ func (s *service) seccomp(at plan.Place, value string) {
 
 func (s *service) readOnly() { s.out.Sandbox.ReadOnly = s.in.ReadOnly }
 
+// groupAdd works where the container's root is the host's: liblxc takes all further groups from others.
 func (s *service) groupAdd() {
+	if len(s.in.GroupAdd) > 0 && !s.in.Privileged {
+		s.warn("group_add", "ignored without privileged: the process has its user's group only; write it into user, as \"name:group\"; the nodes of devices belong to the service's user anyway")
+	}
+
 	for _, g := range s.in.GroupAdd {
 		if g == "" || strings.ContainsAny(g, ": \t\n,") {
 			s.refuse("group_add", fmt.Sprintf("%q is not a group", g), "write numbers, or names of the image's /etc/group")

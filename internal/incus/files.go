@@ -29,6 +29,9 @@ func (c *Client) pushFile(ctx context.Context, project string, op plan.PushFile)
 	if !path.IsAbs(target) || target == "/" {
 		return kinded{fmt.Errorf("%q is not an absolute path of a file", op.File.Target), []error{ErrRefused}}
 	}
+	if op.File.Directory {
+		return patiently(ctx, func() error { return c.makeParents(ctx, project, op.Instance, target) })
+	}
 	want := attrs{max(op.File.UID, 0), max(op.File.GID, 0), op.File.Mode}
 	if want.mode == 0 {
 		want.mode = 0o444

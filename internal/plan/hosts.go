@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 )
@@ -51,6 +52,16 @@ func (r *renderer) overMounts(s Service, d *DesiredInstance) (lines string) {
 	}
 
 	return lines
+}
+
+// mountPoints makes the directories of mounts in a root filesystem that will be read-only, where liblxc can make none.
+// A bind mount whose target looks like a file is left to the image.
+func mountPoints(s Service, d *DesiredInstance) {
+	for _, m := range s.Mounts {
+		if s.Sandbox.ReadOnly && (m.Type != MountBind || !strings.Contains(path.Base(m.Target), ".")) {
+			d.Files = append(d.Files, File{Target: m.Target, Directory: true, Mode: 0o755, At: m.At})
+		}
+	}
 }
 
 // firstAddress is the host's address on the service's first managed network, and the instance's own.

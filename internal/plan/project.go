@@ -316,6 +316,8 @@ type File struct {
 	Secret       Secret
 	// Seal is a hash of a secret's content under the host's key (Project.Seal); empty for other files.
 	Seal string
+	// Directory makes a directory instead, where there is nothing yet, and leaves what is there alone.
+	Directory bool
 	// UID and GID own it; -1 means the process's own user and group.
 	UID, GID int64
 	// Mode holds the permission bits; 0 means 0444.

@@ -60,6 +60,7 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 	}
 
 	d.Config["raw.lxc"] += s.Sandbox.lxc(s.Config["security.privileged"] == "true", gids) + r.overMounts(s, &d)
+	mountPoints(s, &d)
 
 	r.files(&d, l)
 	d.Placed, d.PlacedHash = placed(s, uid, gid)
@@ -281,7 +282,11 @@ func bootHash(d DesiredInstance) string {
 
 	devices := map[string]Device{}
 	for n, dev := range d.Devices {
-		if bootDevice(nil, dev) && n != rootDevice {
+		switch {
+		case !bootDevice(nil, dev):
+		case n == rootDevice:
+			devices[n] = Device{"readonly": dev["readonly"]}
+		default:
 			devices[n] = dev
 		}
 	}

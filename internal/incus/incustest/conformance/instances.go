@@ -278,6 +278,10 @@ func pushFile(s *suite) {
 	push(plan.File{Target: "/srv/a/b c/file", Content: nil, UID: 7, Mode: 0o400})
 	check("/srv/a/b c/file", "", 7, 0, 0o400)
 	check("/srv/a/b c", "", 0, 0, 0o755)
+	push(plan.File{Target: "/srv/new/dir", Directory: true})
+	check("/srv/new/dir", "", 0, 0, 0o755)
+	push(plan.File{Target: "/srv/a/b c/file", Directory: true}) // what is there stays
+	check("/srv/a/b c/file", "", 7, 0, 0o400)
 	s.fails(plan.PushFile{Instance: "web", File: plan.File{Target: "/etc"}}, incus.ErrRefused)
 	s.fails(plan.PushFile{Instance: "web", File: plan.File{Target: "etc/x"}}, incus.ErrRefused)
 	s.do(plan.StartInstance{Name: "web"})
