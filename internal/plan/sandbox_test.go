@@ -197,8 +197,8 @@ func TestReadOnlyRestarts(t *testing.T) {
 
 	got := strings.TrimSpace(made.String())
 	want := `stack blog: 3 steps
-[1] stop instance/web-1: device root
-[2 after 1] update instance/web-1: device root
+[1] stop instance/web-1: device root changed
+[2 after 1] update instance/web-1: device root changed
 [3 after 2] start instance/web-1: stopped for the change`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
