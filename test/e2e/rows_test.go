@@ -1,0 +1,88 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+const rows = `services:
+  boxed:
+    image: busybox
+    command: [sleep, inf]
+    cap_drop: [ALL]
+    cap_add: [CAP_CHOWN]
+    security_opt: ["no-new-privileges:true"]
+    umask: "027"
+    working_dir: /not/there
+    oom_score_adj: 300
+    ulimits: {nofile: 1000}
+  fixed:
+    image: busybox
+    command: [sleep, inf]
+    hostname: www
+    domainname: example.net
+    read_only: true
+    tmpfs: ["/scratch:size=1m,mode=0750,uid=5,gid=6"]
+    volumes: ["data:/new/data"]
+    extra_hosts: ["db.example:192.0.2.1", "host.docker.internal:host-gateway"]
+    dns_search: [example.org]
+    dns_opt: ["ndots:2"]
+  device:
+    image: busybox
+    command: [sleep, inf]
+    user: "1000"
+    devices: ["/dev/fuse:/dev/mine:r"]
+    networks: {default: {interface_name: lan0}}
+    links: ["boxed:boss"]
+    volumes_from: ["fixed:ro"]
+volumes: {data: {}}
+`
+
+// What a file says of a service's rights, devices, names and places holds inside of it.
+func TestRowsAreSeenFromInside(t *testing.T) {
+	drop(t, "rows", rows)
+	running(t, "rows", "boxed-1", "fixed-1", "device-1")
+	settled(t, "rows")
+
+	for _, c := range []struct{ service, look, want string }{
+		{"boxed", "grep CapBnd /proc/1/status", "CapBnd:\t0000000000000001"},
+		{"boxed", "grep CapEff /proc/1/status", "CapEff:\t0000000000000001"},
+		{"boxed", "grep NoNewPrivs /proc/1/status", "NoNewPrivs:\t1"},
+		{"boxed", "grep Umask /proc/1/status", "Umask:\t0027"},
+		{"boxed", "readlink /proc/1/cwd", "/not/there"},
+		{"boxed", "cat /proc/1/oom_score_adj", "300"},
+		{"boxed", "awk '/open files/ {print $4}' /proc/1/limits", "1000"},
+		{"fixed", "touch /x 2>&1", "touch: /x: Read-only file system"},
+		{"fixed", "touch /scratch/x /new/data/x /run/x && echo written", "written"},
+		{"fixed", "stat -c '%a %u %g' /scratch", "750 5 6"},
+		{"fixed", "hostname", "www"},
+		{"fixed", "grep -c 'www.example.net www$' /etc/hosts", "1"},
+		{"fixed", "awk '/db.example/ {print $1}' /etc/hosts", "192.0.2.1"},
+		{"fixed", "grep '^search' /etc/resolv.conf", "search rows.incus example.net example.org"},
+		{"fixed", "grep '^options' /etc/resolv.conf", "options ndots:2"},
+		{"fixed", "ping -c 1 -W 2 host.docker.internal >/dev/null && echo reached", "reached"},
+		{"device", "stat -c '%a %u' /dev/mine", "440 1000"},
+		{"device", "ls /sys/class/net | grep lan0", "lan0"},
+		{"device", "nslookup boss 2>/dev/null | grep -c boss.rows.incus", "1"},
+		{"device", "touch /new/data/y 2>&1", "touch: /new/data/y: Read-only file system"},
+	} {
+		out, _ := try(t.Context(), "incus exec "+c.service+"-1 --project rows -- sh -c \""+strings.ReplaceAll(c.look, "$", `\$`)+"\"")
+		if got := strings.TrimSpace(out); got != c.want {
+			t.Errorf("%s: %s\nsays %q, want %q", c.service, c.look, got, c.want)
+		}
+	}
+}
+
+// A file that asks for the host itself is refused, with the line and what to do, until it says that it is trusted.
+func TestPolicyHoldsTheHostBack(t *testing.T) {
+	const file = `services:
+  web: {image: busybox, command: [sleep, inf], volumes: ["/etc:/host:ro"]}
+`
+	drop(t, "rows", file)
+	condition(t, "rows", "Refused", "the service mounts the host's /etc, which the policy standard does not allow")
+	put(t, directory+"rows.yaml", file+"x-ic-agent: {policy: trusted}\n")
+	running(t, "rows", "web-1")
+	run(t, "incus exec web-1 --project rows -- test -f /host/hostname")
+}
