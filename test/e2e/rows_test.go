@@ -81,7 +81,7 @@ func TestPolicyHoldsTheHostBack(t *testing.T) {
   web: {image: busybox, command: [sleep, inf], volumes: ["/etc:/host:ro"]}
 `
 	drop(t, "rows", file)
-	condition(t, "rows", "Refused", "the service mounts the host's /etc, which the policy standard does not allow")
+	condition(t, "rows", "Invalid", "the service mounts the host's /etc, which the policy standard does not allow")
 	put(t, directory+"rows.yaml", file+"x-ic-agent: {policy: trusted}\n")
 	running(t, "rows", "web-1")
 	run(t, "incus exec web-1 --project rows -- test -f /host/hostname")
