@@ -229,7 +229,7 @@ func TestH26H18ManyAtOnceAfterABoot(t *testing.T) {
 		names = append(names, fmt.Sprintf("web-%d", i+1))
 	}
 
-	running(t, "many", names...)
+	before := running(t, "many", names...)
 	for _, n := range names {
 		judged(t, "many", n, "healthy")
 	}
@@ -241,8 +241,8 @@ func TestH26H18ManyAtOnceAfterABoot(t *testing.T) {
 		t.Fatalf("reboot: %v\n%s", err, out)
 	}
 
-	running(t, "many", names[1:]...)
 	for _, n := range names[1:] {
+		anew(t, "many", n, before)
 		judged(t, "many", n, "healthy")
 	}
 
