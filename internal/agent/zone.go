@@ -165,6 +165,7 @@ func records(v *apply.View, s plan.Service, found addressBook) []dns.Record {
 		r.Draining = v.Observed.Instances[name].Status == apply.Stopping
 		r.Up = r.Up || r.Draining
 		r.Reason, r.Since = why(v, name)
+		r.Upstreams, r.Hosts = s.Resolver.Upstreams, hosts(v, s, on)
 		for _, extra := range []string{s.ContainerName, s.Hostname} {
 			if extra != "" && extra != name && !slices.Contains(r.Names, extra) {
 				r.Names = append(r.Names, extra)
@@ -181,6 +182,25 @@ func records(v *apply.View, s plan.Service, found addressBook) []dns.Record {
 		}
 
 		out = append(out, r)
+	}
+
+	return out
+}
+
+// hosts are the names that a service alone is told. Those without an address mean this host, as the service's first
+// network sees it.
+func hosts(v *apply.View, s plan.Service, on map[string]string) []dns.Host {
+	var gateway netip.Addr
+	for _, a := range s.Networks {
+		gateway = cmp.Or(gateway, v.Segments[on[a.Network]].Gateway)
+	}
+
+	var out []dns.Host
+	for _, h := range s.ExtraHosts {
+		addr := cmp.Or(h.Addr, gateway)
+		if addr.IsValid() {
+			out = append(out, dns.Host{Name: h.Name, Addr: addr})
+		}
 	}
 
 	return out

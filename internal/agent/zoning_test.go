@@ -182,3 +182,14 @@ func TestNetworksHaveTheirOwnUpstreams(t *testing.T) {
 		t.Errorf("the networks are %+v", nets)
 	}
 }
+
+// TestServiceHasItsOwnUpstreamsAndHosts (compose "dns", "extra_hosts").
+func TestServiceHasItsOwnUpstreamsAndHosts(t *testing.T) {
+	v := seen("web-1")
+	v.Segments = map[string]plan.Segment{"shop-default": {Gateway: netip.MustParseAddr("10.201.1.1")}}
+	s := &v.Project.Services[0]
+	s.Resolver.Upstreams = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:53")}
+	s.ExtraHosts = []plan.ExtraHost{{Name: "host.docker.internal"}, {Name: "legacy", Addr: netip.MustParseAddr("192.0.2.7")}}
+	_, recs := names([]*apply.View{v}, oneSubnet, nil, addressBook{})
+	expect(t, "what web-1 has", fmt.Sprint(recs[1].Upstreams, recs[1].Hosts), "[192.0.2.9:53] [{host.docker.internal 10.201.1.1} {legacy 192.0.2.7}]")
+}
