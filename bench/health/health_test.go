@@ -60,6 +60,7 @@ func (f *fleet) Exit(context.Context, ours.ID) (ours.Exit, error) {
 func (f *fleet) Write(context.Context, ours.ID, string, string) error { return nil }
 func (f *fleet) Stop(context.Context, ours.ID, time.Duration) error   { return nil }
 func (f *fleet) Start(context.Context, ours.ID) error                 { f.started <- time.Now(); return nil }
+
 func (f *fleet) hints(ctx context.Context, on func(ours.Hint)) error {
 	f.mu.Lock()
 	f.hint = on

@@ -12,13 +12,7 @@ import (
 // helper listens as systemd does, with a process for each connection.
 func helper(t *testing.T) Maker {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hd") // short: a socket's path has 108 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
+	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,9 @@ func TestSandboxInLXC(t *testing.T) {
 		{"privileged with the clock", plan.Sandbox{CapAdd: []string{"sys_time"}}, true, "lxc.cap.drop =\nlxc.cap.drop = sys_module sys_rawio mac_admin mac_override\n"},
 		{"privileged with all", plan.Sandbox{CapAdd: []string{"all"}}, true, "lxc.cap.drop =\n"},
 		{
-			"the rest", plan.Sandbox{NoNewPrivileges: true, AppArmor: "unconfined", Rules: []string{"c 13:* rmw"}, Groups: []string{"video", "7"}, ConsoleSize: 8192}, false,
+			"the rest",
+			plan.Sandbox{NoNewPrivileges: true, AppArmor: "unconfined", Rules: []string{"c 13:* rmw"}, Groups: []string{"video", "7"}, ConsoleSize: 8192},
+			false,
 			"lxc.no_new_privs = 1\nlxc.apparmor.profile = unconfined\nlxc.cgroup2.devices.allow = c 13:* rmw\nlxc.init.groups = 44,7\nlxc.console.buffer.size = 8192\nlxc.console.size = 8192\n",
 		},
 	} {

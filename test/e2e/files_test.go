@@ -80,7 +80,7 @@ func TestSecretsAreSeenInsideAndNowhereElse(t *testing.T) {
 	})
 	run(t, "mkdir -p "+dir+" && printf openSesame > "+dir+"password && chgrp ic-agent "+dir+"password && chmod 640 "+dir+"password")
 	put(t, dir+"compose.yaml", plant(t, dir))
-	before := running(t, "vault", "app-1", "db-1")
+	running(t, "vault", "app-1", "db-1")
 	settled(t, "vault")
 	readInside(t)
 	nowhereElse(t)
@@ -101,7 +101,7 @@ func TestSecretsAreSeenInsideAndNowhereElse(t *testing.T) {
 		_, err := try(ctx, "incus exec db-1 --project vault --env PGPASSWORD=openSesame -- psql -h 127.0.0.1 -U postgres -c 'create table if not exists t (n int)'")
 		return err
 	})
-	before = running(t, "vault", "app-1", "db-1")
+	before := running(t, "vault", "app-1", "db-1")
 	run(t, "printf cAnArYrotated > "+dir+"s02.new && chgrp ic-agent "+dir+"s02.new && chmod 640 "+dir+"s02.new && mv "+dir+"s02.new "+dir+"s02")
 	eventually(t, "the new secret to be inside", func(ctx context.Context) error {
 		out, err := try(ctx, "incus exec app-1 --project vault -- cat /run/secrets/s02")

@@ -85,7 +85,7 @@ func TestX3AutoCostsNoProcess(t *testing.T) {
 	}
 
 	execs := run(t, "timeout 3 incus monitor --project auto --type lifecycle --format json || true")
-	for _, line := range strings.Split(execs, "\n") {
+	for line := range strings.SplitSeq(execs, "\n") {
 		if strings.Contains(line, "instance-exec") && (strings.Contains(line, "cache-1") || strings.Contains(line, "web-1")) {
 			t.Errorf("a command was run: %s", line)
 		}
