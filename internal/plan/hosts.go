@@ -54,11 +54,23 @@ func (r *renderer) overMounts(s Service, d *DesiredInstance) (lines string) {
 	return lines
 }
 
-// mountPoints makes the directories of mounts in a root filesystem that will be read-only, where liblxc can make none.
-// A bind mount whose target looks like a file is left to the image.
+// mountPoints makes the places of mounts in a root filesystem that will be read-only, where liblxc can make none: those
+// that every instance has, and those of the file. A bind mount whose target looks like a file is left to the image.
 func mountPoints(s Service, d *DesiredInstance) {
+	if !s.Sandbox.ReadOnly {
+		return
+	}
+
+	for _, name := range []string{"hostname", "hosts", "resolv.conf"} {
+		d.Files = append(d.Files, File{Target: "/etc/" + name, Mode: 0o644, At: s.At})
+	}
+
+	for _, dir := range []string{"/dev", "/proc", "/run", "/sys"} {
+		d.Files = append(d.Files, File{Target: dir, Directory: true, Mode: 0o755, At: s.At})
+	}
+
 	for _, m := range s.Mounts {
-		if s.Sandbox.ReadOnly && (m.Type != MountBind || !strings.Contains(path.Base(m.Target), ".")) {
+		if m.Type != MountBind || !strings.Contains(path.Base(m.Target), ".") {
 			d.Files = append(d.Files, File{Target: m.Target, Directory: true, Mode: 0o755, At: m.At})
 		}
 	}

@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -68,10 +70,14 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 		{"device", "nslookup boss 2>/dev/null | grep -c boss.rows.incus", "1"},
 		{"device", "touch /new/data/y 2>&1", "touch: /new/data/y: Read-only file system"},
 	} {
-		out, _ := try(t.Context(), "incus exec "+c.service+"-1 --project rows -- sh -c \""+strings.ReplaceAll(c.look, "$", `\$`)+"\"")
-		if got := strings.TrimSpace(out); got != c.want {
-			t.Errorf("%s: %s\nsays %q, want %q", c.service, c.look, got, c.want)
-		}
+		eventually(t, c.service+": "+c.look, func(ctx context.Context) error {
+			out, err := try(ctx, "incus exec "+c.service+"-1 --project rows -- sh -c \""+strings.ReplaceAll(c.look, "$", `\$`)+"\"")
+			if got := strings.TrimSpace(out); got != c.want {
+				return fmt.Errorf("it says %q, want %q: %w", got, c.want, err)
+			}
+
+			return nil
+		})
 	}
 }
 
