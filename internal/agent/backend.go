@@ -271,9 +271,11 @@ func instanceOf(v *apply.View, svc plan.Service, name string) api.Instance {
 
 	for _, att := range svc.Networks {
 		for _, n := range v.Project.Networks {
-			addr := v.Ledger.Addresses[n.Incus][name]
-			if n.Name == att.Network && addr.IsValid() {
-				inst.Addresses = append(inst.Addresses, addr.String())
+			for _, key := range []string{n.Incus, plan.V6(n.Incus)} {
+				addr := v.Ledger.Addresses[key][name]
+				if n.Name == att.Network && addr.IsValid() {
+					inst.Addresses = append(inst.Addresses, addr.String())
+				}
 			}
 		}
 	}

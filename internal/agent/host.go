@@ -66,7 +66,7 @@ func hostPrefixes() []netip.Prefix {
 	if err == nil {
 		for _, a := range addrs {
 			p, perr := netip.ParsePrefix(a.String())
-			if perr == nil && p.Addr().Is4() {
+			if perr == nil && !p.Addr().IsLinkLocalUnicast() {
 				out = append(out, p.Masked())
 			}
 		}
@@ -128,6 +128,16 @@ func look(path string) plan.HostPath {
 	}
 
 	return plan.HostFile
+}
+
+// pool6 is where the IPv6 subnets of this host come from: a unique local prefix (RFC 4193) of its own.
+func pool6(owner string) netip.Prefix {
+	sum := sha256.Sum256([]byte("ic-agent ipv6 " + owner))
+	var a [16]byte
+	a[0] = 0xfd
+	copy(a[1:6], sum[:])
+
+	return netip.PrefixFrom(netip.AddrFrom16(a), 48)
 }
 
 // exit asks Incus how a stopped instance ended.

@@ -128,22 +128,30 @@ func network(v *apply.View, n plan.Network, subnets map[string]netip.Prefix) (dn
 	}
 
 	d := dns.Network{Name: n.Incus, Key: n.Name, Project: v.Project.Incus, Internal: n.Internal}
-	seg, ok := v.Segments[n.Incus]
-	if !ok {
-		p, known := subnets[n.Incus]
-		if !known {
-			return dns.Network{}, false
-		}
+	four, ok4 := segment(v, n.Incus, n.Gateway, subnets)
+	six, ok6 := segment(v, plan.V6(n.Incus), n.Gateway6, subnets)
+	d.Prefix, d.Gateway, d.Prefix6, d.Gateway6 = four.Subnet, four.Gateway, six.Subnet, six.Gateway
 
-		seg = plan.Segment{Subnet: p, Gateway: n.Gateway}
-		if !seg.Gateway.IsValid() {
-			seg.Gateway = p.Masked().Addr().Next()
-		}
+	return d, ok4 || ok6
+}
+
+// segment is half of a network, as the last pass had it or the ledger has.
+func segment(v *apply.View, key string, gateway netip.Addr, subnets map[string]netip.Prefix) (plan.Segment, bool) {
+	seg, ok := v.Segments[key]
+	if ok {
+		return seg, true
 	}
 
-	d.Prefix, d.Gateway = seg.Subnet, seg.Gateway
+	p, known := subnets[key]
+	if !known {
+		return plan.Segment{}, false
+	}
 
-	return d, true
+	if !gateway.IsValid() {
+		gateway = p.Masked().Addr().Next()
+	}
+
+	return plan.Segment{Subnet: p, Gateway: gateway}, true
 }
 
 // records declares a service and its instances.
@@ -179,6 +187,10 @@ func records(v *apply.View, s plan.Service, found addressBook) []dns.Record {
 			}
 
 			r.On = append(r.On, dns.Interface{Network: on[a.Network], Addr: addr, Aliases: a.Aliases})
+			six := v.Ledger.Addresses[plan.V6(on[a.Network])][name]
+			if six.IsValid() {
+				r.On = append(r.On, dns.Interface{Network: on[a.Network], Addr: six, Aliases: a.Aliases})
+			}
 		}
 
 		out = append(out, r)

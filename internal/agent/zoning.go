@@ -284,8 +284,10 @@ func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {
 
 	beside := false
 	for _, n := range nets {
-		if n.Gateway.IsValid() {
-			out = append(out, netip.AddrPortFrom(n.Gateway, port))
+		for _, gw := range []netip.Addr{n.Gateway, n.Gateway6} {
+			if gw.IsValid() {
+				out = append(out, netip.AddrPortFrom(gw, port))
+			}
 		}
 
 		if n.Gateway6.IsValid() {

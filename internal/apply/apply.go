@@ -143,8 +143,8 @@ type Host struct {
 	FilesDir string
 	// Owner is the agent's id, Self the user name Incus knows the agent by.
 	Owner, Self string
-	// Pool is where subnets of networks that name none come from.
-	Pool netip.Prefix
+	// Pool is where subnets of networks that name none come from, Pool6 the same for IPv6.
+	Pool, Pool6 netip.Prefix
 	// Domain is the DNS zone.
 	Domain string
 	Log    *slog.Logger

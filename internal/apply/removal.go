@@ -171,9 +171,11 @@ func (l *Loop) releaseSubnets(networks []plan.Network) {
 			continue
 		}
 
-		err := l.host.Subnets.Release(n.Incus)
-		if err != nil {
-			l.log.Error("release subnet", "network", n.Incus, "err", err)
+		for _, key := range []string{n.Incus, plan.V6(n.Incus)} {
+			err := l.host.Subnets.Release(key)
+			if err != nil {
+				l.log.Error("release subnet", "network", n.Incus, "err", err)
+			}
 		}
 	}
 }

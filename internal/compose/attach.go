@@ -19,7 +19,7 @@ func (s *service) networkMode() {
 	switch {
 	case mode == "", mode == "none":
 	case mode == "bridge":
-		s.warn("network_mode", `there is no network shared by all stacks: write networks: instead; the service has no network`)
+		s.warn("network_mode", "there is no network shared by all stacks: the service is on the stack's default network")
 	case mode == "host":
 		s.refuse("network_mode", "a service cannot use the host's network", "remove network_mode and publish ports with ports:")
 	case strings.HasPrefix(mode, "service:"), strings.HasPrefix(mode, "container:"):
@@ -35,6 +35,11 @@ func (s *service) networkMode() {
 
 // networks attaches the service: highest gw_priority first, then highest priority, then by name.
 func (s *service) networks() {
+	if s.in.NetworkMode == "bridge" {
+		s.t.defaultNetwork()
+		s.out.Networks = []plan.Attachment{{Network: "default"}}
+	}
+
 	if s.in.NetworkMode != "" {
 		return
 	}
@@ -53,6 +58,14 @@ func (s *service) networks() {
 	}
 }
 
+// defaultNetwork adds the stack's default network, which compose leaves out where no service names it.
+func (t *translation) defaultNetwork() {
+	if !slices.ContainsFunc(t.out.Networks, func(n plan.Network) bool { return n.Name == "default" }) {
+		t.out.Networks = append(t.out.Networks, plan.Network{Name: "default", Incus: NetworkName(t.project.Name, "default")})
+		slices.SortFunc(t.out.Networks, func(a, b plan.Network) int { return strings.Compare(a.Name, b.Name) })
+	}
+}
+
 func attachment(c *types.ServiceNetworkConfig) types.ServiceNetworkConfig {
 	if c == nil {
 		return types.ServiceNetworkConfig{}
@@ -63,7 +76,7 @@ func attachment(c *types.ServiceNetworkConfig) types.ServiceNetworkConfig {
 
 func (s *service) attach(name string, c types.ServiceNetworkConfig) plan.Attachment {
 	key := s.key + ".networks." + name
-	a := plan.Attachment{Network: name, Aliases: slices.Clone(c.Aliases), MAC: c.MacAddress, Interface: c.InterfaceName, Config: s.t.scalars(key+".x-incus", c.Extensions[extIncus])}
+	a := plan.Attachment{Network: name, Aliases: slices.Clone(c.Aliases), MAC: c.MacAddress, Config: s.t.scalars(key+".x-incus", c.Extensions[extIncus])}
 	slices.Sort(a.Aliases)
 	a.Aliases = slices.Compact(a.Aliases)
 	for _, alias := range a.Aliases {
@@ -72,23 +85,43 @@ func (s *service) attach(name string, c types.ServiceNetworkConfig) plan.Attachm
 		}
 	}
 
-	if len(c.InterfaceName) > 15 || strings.ContainsAny(c.InterfaceName, " \t\n/:") {
-		s.t.refuse(key+".interface_name", fmt.Sprintf("%q is not a name for an interface", clip(c.InterfaceName)), "use 15 letters and digits at most")
-	}
-
 	s.checkMAC(key+".mac_address", c.MacAddress)
 	internal := s.t.known(key+".x-incus-compose", c.Extensions[extCompose], "internal")["internal"]
 	if fmt.Sprint(internal) == "true" {
 		a.Config = noGateway(a.Config)
 	}
 
-	if c.Ipv4Address != "" {
-		// lxc/incus-compose wants a prefix length here; compose has none.
-		text, _, _ := strings.Cut(c.Ipv4Address, "/")
-		a.IPv4 = s.t.address(key+".ipv4_address", text, netip.Prefix{})
-		if s.in.GetScale() > 1 {
-			s.t.refuse(key+".ipv4_address", fmt.Sprintf("%d replicas cannot share one address", s.in.GetScale()), "remove it, or run one replica")
+	a.IPv4 = s.fixed(key+".ipv4_address", c.Ipv4Address, false)
+	a.IPv6 = s.fixed(key+".ipv6_address", c.Ipv6Address, true)
+	for _, opt := range slices.Sorted(maps.Keys(c.DriverOpts)) {
+		if opt != optInterface {
+			s.t.warn(key+".driver_opts."+opt, "ignored: set the NIC's keys with x-incus")
 		}
+	}
+
+	a.Interface = cmp.Or(c.InterfaceName, c.DriverOpts[optInterface])
+	if len(a.Interface) > 15 || strings.ContainsAny(a.Interface, "/: \t\n%") || a.Interface == "." || a.Interface == ".." {
+		s.t.refuse(key+".interface_name", fmt.Sprintf("%q is not a name for an interface", clip(a.Interface)), "use 15 letters and digits at most")
+	}
+
+	return a
+}
+
+// fixed reads an address of the file's choice.
+func (s *service) fixed(key, text string, six bool) netip.Addr {
+	if text == "" {
+		return netip.Addr{}
+	}
+
+	// lxc/incus-compose wants a prefix length here; compose has none.
+	bare, _, _ := strings.Cut(text, "/")
+	a, err := netip.ParseAddr(bare)
+	switch {
+	case err != nil || a.Is6() != six:
+		s.t.refuse(key, fmt.Sprintf("%q is not an address of its family", text), `write it as "10.20.30.40", or "fd00:1:2:3::40" for IPv6`)
+		return netip.Addr{}
+	case s.in.GetScale() > 1:
+		s.t.refuse(key, fmt.Sprintf("%d replicas cannot share one address", s.in.GetScale()), "remove it, or run one replica")
 	}
 
 	return a

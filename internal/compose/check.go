@@ -204,32 +204,41 @@ func (t *translation) checkAddresses() {
 	owner := map[string]string{}
 	for _, s := range t.out.Services {
 		for _, a := range s.Networks {
-			if !a.IPv4.IsValid() {
-				continue
-			}
-
-			key := "services." + s.Name + ".networks." + a.Network + ".ipv4_address"
 			n := networks[a.Network]
-			t.checkAddress(key, a.IPv4, n)
-			sign := a.Network + "|" + a.IPv4.String()
-			by, taken := owner[sign]
-			if taken {
-				t.refuse(key, fmt.Sprintf("%s is also the address of %s", a.IPv4, by), "choose another one")
-			}
+			for option, addr := range map[string]netip.Addr{"ipv4_address": a.IPv4, "ipv6_address": a.IPv6} {
+				if !addr.IsValid() {
+					continue
+				}
 
-			owner[sign] = s.Name
+				key := "services." + s.Name + ".networks." + a.Network + "." + option
+				t.checkAddress(key, addr, n)
+				sign := a.Network + "|" + addr.String()
+				by, taken := owner[sign]
+				if taken {
+					t.refuse(key, fmt.Sprintf("%s is also the address of %s", addr, by), "choose another one")
+				}
+
+				owner[sign] = s.Name
+			}
 		}
 	}
 }
 
 func (t *translation) checkAddress(key string, a netip.Addr, n plan.Network) {
+	subnet, gateway := n.Subnet, n.Gateway
+	if a.Is6() {
+		subnet, gateway = n.Subnet6, n.Gateway6
+	}
+
 	switch {
 	case n.External:
-	case !n.Subnet.IsValid():
+	case a.Is6() && !n.IPv6:
+		t.refuse(key, fmt.Sprintf("the network %s has no IPv6", n.Name), fmt.Sprintf("write networks.%s.enable_ipv6: true", n.Name))
+	case !subnet.IsValid():
 		t.refuse(key, fmt.Sprintf("the network %s has no subnet of its own", n.Name), fmt.Sprintf("give networks.%s.ipam.config a subnet that holds %s", n.Name, a))
-	case !n.Subnet.Contains(a) || a == n.Subnet.Addr() || a == lastOf(n.Subnet):
-		t.refuse(key, fmt.Sprintf("%s is not an address for a host in %s", a, n.Subnet), "choose another one inside the subnet")
-	case a == n.Gateway, !n.Gateway.IsValid() && a == n.Subnet.Addr().Next():
+	case !subnet.Contains(a) || a == subnet.Addr() || a == lastOf(subnet):
+		t.refuse(key, fmt.Sprintf("%s is not an address for a host in %s", a, subnet), "choose another one inside the subnet")
+	case a == gateway, !gateway.IsValid() && a == subnet.Addr().Next():
 		t.refuse(key, fmt.Sprintf("%s is the gateway of %s", a, n.Name), "choose another one")
 	}
 }

@@ -47,7 +47,7 @@ var projectExt = []extRule{
 		says: "How much the file may ask of the host; what the agent's settings say by default.",
 	},
 	{
-		name: "allow", kind: extList, words: []string{"network-recreate"}, example: "[network-recreate]", later: true,
+		name: "allow", kind: extList, words: []string{"network-recreate"}, example: "[network-recreate]",
 		says: "What is done only when it is allowed: `network-recreate` makes a network anew when a change needs that.",
 	},
 }

@@ -118,23 +118,3 @@ func (s *service) healthExtension() {
 		s.out.Config[agentKey+"probe-successes"] = strconv.Itoa(x.SuccessThreshold)
 	}
 }
-
-// restart says what the health daemon does when the service ends.
-func (s *service) restart() {
-	policy := s.in.Restart
-	s.out.Restart = policy
-	name, count, limited := strings.Cut(policy, ":")
-	n, err := strconv.Atoi(count)
-	switch {
-	case policy == "":
-		return
-	case policy == "no":
-	case policy == "always", policy == "unless-stopped", policy == "on-failure", limited && name == "on-failure" && err == nil && n > 0:
-		s.out.Config[healthKey+"enabled"] = "true"
-	default:
-		s.refuse("restart", fmt.Sprintf("%q is not a restart policy", policy), `write "no", always, unless-stopped, on-failure or on-failure:3`)
-		return
-	}
-
-	s.out.Config[healthKey+"restart"] = policy
-}

@@ -17,9 +17,9 @@ var serviceRows = []row{
 	{"build", (*service).build, buildKeys},
 	{"container_name", (*service).containerName, nil},
 	{"scale", (*service).replicas, nil},
-	{"deploy", (*service).rollouts, []string{
-		"replicas", "update_config", "rollback_config", "resources.limits.cpus", "resources.limits.memory", "resources.limits.pids",
-		"resources.reservations.memory", "resources.reservations.devices",
+	{"deploy", (*service).deploy, []string{
+		"replicas", "mode", "endpoint_mode", "restart_policy", "update_config", "rollback_config", "resources.limits.cpus", "resources.limits.memory",
+		"resources.limits.pids", "resources.reservations.memory", "resources.reservations.devices",
 	}},
 	{"command", (*service).command, nil},
 	{"entrypoint", (*service).entrypoint, nil},
@@ -49,7 +49,7 @@ var serviceRows = []row{
 	{"label_file", nil, nil},
 	{"network_mode", (*service).networkMode, nil},
 	{"networks", (*service).networks, []string{
-		"*.aliases", "*.ipv4_address", "*.mac_address", "*.priority", "*.gw_priority", "*.interface_name", "*." + extIncus, "*." + extCompose,
+		"*.aliases", "*.ipv4_address", "*.ipv6_address", "*.interface_name", "*.driver_opts", "*.mac_address", "*.priority", "*.gw_priority", "*." + extIncus, "*." + extCompose,
 	}},
 	{"mac_address", (*service).macAddress, nil},
 	{"links", nil, nil},

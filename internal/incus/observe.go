@@ -200,6 +200,7 @@ func observed(i api.Instance) plan.ObservedInstance {
 		Created:     i.CreatedAt,
 		LastUsed:    i.LastUsedAt,
 		Addresses:   map[string]netip.Addr{},
+		Addresses6:  map[string]netip.Addr{},
 	}
 	for name, dev := range i.Devices {
 		o.Devices[name] = dev
@@ -210,6 +211,11 @@ func observed(i api.Instance) plan.ObservedInstance {
 		addr, err := netip.ParseAddr(bare)
 		if err == nil {
 			o.Addresses[name] = addr
+		}
+		bare, _, _ = strings.Cut(dev["ipv6.address"], "/")
+		addr, err = netip.ParseAddr(bare)
+		if err == nil {
+			o.Addresses6[name] = addr
 		}
 	}
 	return o

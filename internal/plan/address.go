@@ -9,15 +9,24 @@ import (
 	"strings"
 )
 
-// PickSubnet chooses the /24 of pool a new network gets: the first one, counted from a place that depends on
-// the network's name, that overlaps nothing in taken. The same name and the same taken give the same subnet.
+// V6 names the IPv6 half of a network where addresses and subnets are kept by network. It is no name that Incus
+// takes for one.
+func V6(network string) string { return network + "/6" }
+
+// PickSubnet chooses the subnet of pool a new network gets (a /24, a /64 of IPv6): the first one, counted from a place
+// that depends on the network's name, that overlaps nothing in taken. The same name and the same taken give the same
+// subnet.
 func PickSubnet(name string, pool netip.Prefix, taken []netip.Prefix) (netip.Prefix, error) {
-	const bits = 24
-	if !pool.Addr().Is4() || pool.Bits() > bits {
-		return netip.Prefix{}, fmt.Errorf("the address pool %s holds no IPv4 subnet of size /%d", pool, bits)
+	bits := 24
+	if pool.Addr().Is6() {
+		bits = 64
 	}
 
-	count := 1 << (bits - pool.Bits())
+	if !pool.IsValid() || pool.Bits() > bits {
+		return netip.Prefix{}, fmt.Errorf("the address pool %s holds no subnet of size /%d", pool, bits)
+	}
+
+	count := 1 << min(bits-pool.Bits(), 16)
 	sum := sha256.Sum256([]byte(name))
 	first := int(sum[0])<<8 | int(sum[1])
 	for i := range count {
@@ -31,11 +40,15 @@ func PickSubnet(name string, pool netip.Prefix, taken []netip.Prefix) (netip.Pre
 }
 
 func nthSubnet(pool netip.Prefix, bits, n int) netip.Prefix {
-	a := pool.Masked().Addr().As4()
-	v := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
-	v += uint32(n) << (32 - bits)
+	b := pool.Masked().Addr().AsSlice()
+	for i := bits/8 - 1; i >= 0 && n > 0; i-- {
+		n += int(b[i])
+		b[i], n = byte(n), n>>8
+	}
 
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}), bits)
+	a, _ := netip.AddrFromSlice(b)
+
+	return netip.PrefixFrom(a, bits)
 }
 
 // Lease is one address asked for.
@@ -131,13 +144,18 @@ func Allocate(seg Segment, asked []Lease, have map[string]netip.Addr, taken map[
 }
 
 func refuseFixed(seg Segment, l Lease, used map[netip.Addr]string) string {
+	word := "ipv4_address"
+	if l.Fixed.Is6() {
+		word = "ipv6_address"
+	}
+
 	switch {
 	case !seg.Subnet.Contains(l.Fixed):
-		return fmt.Sprintf("ipv4_address %s is outside the subnet %s of network %s", l.Fixed, seg.Subnet, l.Network)
+		return fmt.Sprintf(word+" %s is outside the subnet %s of network %s", l.Fixed, seg.Subnet, l.Network)
 	case used[l.Fixed] != "":
-		return fmt.Sprintf("ipv4_address %s of network %s is taken by %s", l.Fixed, l.Network, used[l.Fixed])
+		return fmt.Sprintf(word+" %s of network %s is taken by %s", l.Fixed, l.Network, used[l.Fixed])
 	case l.Fixed == seg.Subnet.Masked().Addr() || l.Fixed == lastAddr(seg.Subnet):
-		return fmt.Sprintf("ipv4_address %s is the network or broadcast address of %s", l.Fixed, seg.Subnet)
+		return fmt.Sprintf(word+" %s is the network or broadcast address of %s", l.Fixed, seg.Subnet)
 	}
 
 	return ""
@@ -164,7 +182,12 @@ func nextFree(seg Segment, a netip.Addr, used map[netip.Addr]string) netip.Addr 
 	return netip.Addr{}
 }
 
+// lastAddr is the broadcast address of an IPv4 subnet; IPv6 has none.
 func lastAddr(p netip.Prefix) netip.Addr {
+	if !p.Addr().Is4() {
+		return netip.Addr{}
+	}
+
 	a := p.Masked().Addr().As4()
 	v := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
 	v |= 1<<(32-p.Bits()) - 1

@@ -76,7 +76,7 @@ func TestRestartWithDependency(t *testing.T) {
 [2 after 1] stop instance/db-1: environment.TUNE
 [3 after 2] update instance/db-1: environment.TUNE
 [4 after 1,3] start instance/db-1: stopped for the change
-[5 after 1,4] start instance/web-1: stopped for its dependency
+[5 after 1,4] start instance/web-1: stopped for what it needs
 `,
 		},
 		{

@@ -176,6 +176,14 @@ const (
 	TypeUpdateFailed = "UpdateFailed"
 )
 
+// Foreign is what matters about a network that somebody else looks after.
+type Foreign struct {
+	// Unmanaged networks are bridges of the host that Incus does not manage.
+	Unmanaged bool
+	// IPv6 says that there may be IPv6 addresses to wait for.
+	IPv6 bool
+}
+
 // Input is what Render needs besides the project.
 type Input struct {
 	// Owner is the agent's id.
@@ -183,9 +191,11 @@ type Input struct {
 	// Images are the resolved images by the reference as written; Missing says why one is not there.
 	Images  map[string]Image
 	Missing map[string]Blocked
-	// Segments are the managed networks' subnets by Incus name.
+	// Segments are the managed networks' subnets by Incus name, those of IPv6 by V6 of it.
 	Segments map[string]Segment
-	// Addresses are the addresses by Incus network and instance.
+	// Foreign are the networks of others, by Incus name.
+	Foreign map[string]Foreign
+	// Addresses are the addresses by Incus network (V6 of it for IPv6) and instance.
 	Addresses map[string]map[string]netip.Addr
 	// Ports are the host ports chosen for those that name none, by PortKey.
 	Ports map[string]uint16

@@ -55,7 +55,7 @@ func (d *differ) instance(w DesiredInstance) {
 		return
 	}
 
-	if w.Leave {
+	if w.Leave && !d.stopped[w.Name] {
 		return
 	}
 
@@ -247,7 +247,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 			d.seed(w)
 			cause := startCause(d.led, w, have)
 			if d.stopped[w.Name] {
-				cause = "stopped for its dependency"
+				cause = "stopped for what it needs"
 			}
 
 			d.step(id, StartInstance{Name: w.Name}, cause, d.startDeps(w)...)

@@ -97,6 +97,10 @@ func (r *renderer) resolver(s Service) netip.Addr {
 	for _, a := range s.Networks {
 		n := r.networks[a.Network]
 		seg, managed := r.in.Segments[n.Incus]
+		if !managed {
+			seg, managed = r.in.Segments[V6(n.Incus)]
+		}
+
 		switch {
 		case !managed:
 		case !n.Internal:

@@ -21,7 +21,7 @@ type Ledger struct {
 	Earlier map[string]Image
 	// Updates is what is known of newer images, by the reference as written.
 	Updates map[string]Update
-	// Addresses are the addresses handed out, by Incus network and instance.
+	// Addresses are the addresses handed out, by Incus network (V6 of it for IPv6) and instance.
 	Addresses map[string]map[string]netip.Addr
 	// Ports are the host ports chosen by the agent, by PortKey.
 	Ports map[string]uint16

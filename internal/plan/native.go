@@ -51,7 +51,7 @@ func (r *renderer) leases(c map[string]string, n Network, seg Segment) {
 		on := slices.ContainsFunc(s.Networks, func(a Attachment) bool { return a.Network == n.Name })
 		return on && r.in.Images[s.Image.Ref].Native
 	})
-	if !has {
+	if !has || !seg.Subnet.IsValid() {
 		return
 	}
 

@@ -99,8 +99,8 @@ type ObservedInstance struct {
 	// Created is when it was made; LastUsed is its last start, before Created (or zero) when it never
 	// ran.
 	Created, LastUsed time.Time
-	// Addresses are the static addresses of its NICs by device name.
-	Addresses map[string]netip.Addr
+	// Addresses are the static IPv4 addresses of its NICs by device name, Addresses6 the IPv6 ones.
+	Addresses, Addresses6 map[string]netip.Addr
 	// Placed is the PlacedHash of the files that the host keeps for it; empty when there are none.
 	Placed string
 }

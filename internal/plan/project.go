@@ -63,12 +63,14 @@ type Network struct {
 	External bool
 	// Internal networks have no way out: no default route, no NAT.
 	Internal bool
-	// Subnet is the IPv4 subnet of ipam.config; the zero Prefix lets the agent choose one.
-	Subnet netip.Prefix
-	// Gateway is the IPv4 gateway of ipam.config; the zero Addr means the first address of the subnet.
-	Gateway netip.Addr
-	// Range restricts the addresses handed out (ipam.config ip_range); the zero Prefix means the subnet.
-	Range netip.Prefix
+	// IPv6 gives it IPv6 as well (enable_ipv6), NoIPv4 takes IPv4 away (enable_ipv4: false).
+	IPv6, NoIPv4 bool
+	// Subnet is the IPv4 subnet of ipam.config, Subnet6 the IPv6 one; the zero Prefix lets the agent choose one.
+	Subnet, Subnet6 netip.Prefix
+	// Gateway and Gateway6 are those of ipam.config; the zero Addr means the first address of the subnet.
+	Gateway, Gateway6 netip.Addr
+	// Range and Range6 restrict the addresses handed out (ipam.config ip_range); the zero Prefix means the subnet.
+	Range, Range6 netip.Prefix
 	// Reserved are addresses never handed out (ipam.config aux_addresses), sorted.
 	Reserved []netip.Addr
 	// MTU is driver_opts com.docker.network.driver.mtu; 0 leaves it to Incus.
@@ -217,8 +219,8 @@ type Attachment struct {
 	Network string
 	// Aliases are further names of the service on this network, sorted.
 	Aliases []string
-	// IPv4 is a fixed address; the zero Addr lets the agent choose.
-	IPv4 netip.Addr
+	// IPv4 and IPv6 are fixed addresses; the zero Addr lets the agent choose.
+	IPv4, IPv6 netip.Addr
 	// MAC is a fixed hardware address; empty lets Incus choose.
 	MAC string
 	// Interface is the NIC's name inside; empty means eth0, eth1 …

@@ -243,6 +243,13 @@ func Recover(stack, owner string, have Observed) Ledger {
 				led.SetAddress(network, name, addr)
 			}
 		}
+
+		for device, addr := range inst.Addresses6 {
+			network := inst.Devices[device]["network"]
+			if network != "" && strings.Contains(inst.Devices[device]["ipv6.address"], "/") {
+				led.SetAddress(V6(network), name, addr)
+			}
+		}
 	}
 
 	return led

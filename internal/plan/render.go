@@ -131,23 +131,33 @@ func (r *renderer) network(n Network) DesiredNetwork {
 		return d
 	}
 
-	seg := r.in.Segments[n.Incus]
 	d.Config = map[string]string{
-		"ipv4.address": netip.PrefixFrom(seg.Gateway, seg.Subnet.Bits()).String(),
-		"ipv4.dhcp":    "false",
-		"ipv4.nat":     strconv.FormatBool(!n.Internal),
+		"ipv4.address": "none",
 		"ipv6.address": "none",
 		"dns.mode":     "none",
 		KeyOwner:       r.in.Owner,
 		KeyStack:       r.p.Stack,
 		KeyName:        n.Name,
 	}
+	for family, seg := range map[string]Segment{"ipv4": r.in.Segments[n.Incus], "ipv6": r.in.Segments[V6(n.Incus)]} {
+		if !seg.Subnet.IsValid() {
+			continue
+		}
 
-	if n.Internal {
-		d.Config["ipv4.routing"] = "false"
+		d.Config[family+".address"] = netip.PrefixFrom(seg.Gateway, seg.Subnet.Bits()).String()
+		d.Config[family+".dhcp"] = "false"
+		d.Config[family+".nat"] = strconv.FormatBool(!n.Internal)
+		if n.Internal {
+			d.Config[family+".routing"] = "false"
+		}
 	}
 
-	r.leases(d.Config, n, seg)
+	if r.in.Segments[V6(n.Incus)].Subnet.IsValid() {
+		// Incus runs dnsmasq for router advertisements, and that must leave the DNS port to us.
+		d.Config["raw.dnsmasq"] = "port=0"
+	}
+
+	r.leases(d.Config, n, r.in.Segments[n.Incus])
 	if n.MTU != 0 {
 		d.Config["bridge.mtu"] = strconv.Itoa(n.MTU)
 	}

@@ -105,24 +105,10 @@ func (r *renderer) nics(d *DesiredInstance, s Service) error {
 		}
 
 		name := "eth" + strconv.Itoa(i)
-		nic := Device{"type": "nic", "name": cmp.Or(a.Interface, name), "network": n.Incus}
 		d.Networks = append(d.Networks, n.Incus)
-
-		seg, managed := r.in.Segments[n.Incus]
-		addr := r.in.Addresses[n.Incus][d.Name]
-		if managed && addr.IsValid() {
-			nic["ipv4.address"] = netip.PrefixFrom(addr, seg.Subnet.Bits()).String()
-			nic["ipv4.gateway"] = "none"
-			nic["ipv6.address"] = "none"
-			nic["hwaddr"] = hardwareAddr(n.Incus, d.Name)
-			if !n.Internal && !routed {
-				nic["ipv4.gateway"] = seg.Gateway.String()
-				routed = true
-			}
-		} else if a.IPv4.IsValid() {
-			nic["ipv4.address"] = a.IPv4.String()
-		}
-
+		nic, managed := r.nic(d, n, a, !n.Internal && !routed)
+		routed = routed || managed && !n.Internal
+		nic["name"] = cmp.Or(a.Interface, name)
 		if a.MAC != "" {
 			nic["hwaddr"] = a.MAC
 		}
@@ -145,6 +131,55 @@ func (r *renderer) nics(d *DesiredInstance, s Service) error {
 	}
 
 	return nil
+}
+
+// nic is the device for one network, with the addresses we hand out there; managed is false where others do.
+// A family without an address is switched off: Incus would wait for one at the start.
+func (r *renderer) nic(d *DesiredInstance, n Network, a Attachment, route bool) (nic Device, managed bool) {
+	nic = Device{"type": "nic", "network": n.Incus}
+	for _, f := range []struct{ family, key string }{{"ipv4", n.Incus}, {"ipv6", V6(n.Incus)}} {
+		addr := r.in.Addresses[f.key][d.Name]
+		if !addr.IsValid() {
+			continue
+		}
+
+		managed = true
+		seg := r.in.Segments[f.key]
+		nic[f.family+".address"] = netip.PrefixFrom(addr, seg.Subnet.Bits()).String()
+		nic[f.family+".gateway"] = "none"
+		if route {
+			nic[f.family+".gateway"] = seg.Gateway.String()
+		}
+	}
+
+	if managed {
+		nic["hwaddr"] = hardwareAddr(n.Incus, d.Name)
+		for _, option := range []string{"ipv4.address", "ipv6.address"} {
+			nic[option] = cmp.Or(nic[option], "none")
+		}
+
+		return nic, true
+	}
+
+	foreign, known := r.in.Foreign[n.Incus]
+	if known && foreign.Unmanaged {
+		delete(nic, "network")
+		nic["nictype"], nic["parent"] = "bridged", n.Incus
+		return nic, false
+	}
+
+	if a.IPv4.IsValid() {
+		nic["ipv4.address"] = a.IPv4.String()
+	}
+
+	switch {
+	case a.IPv6.IsValid():
+		nic["ipv6.address"] = a.IPv6.String()
+	case known && !foreign.IPv6:
+		nic["ipv6.address"] = "none"
+	}
+
+	return nic, false
 }
 
 func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owner [2]uint32) error {

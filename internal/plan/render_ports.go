@@ -90,7 +90,7 @@ func (r *renderer) reach(d *DesiredInstance, s Service) reach {
 	var inside reach
 	for _, a := range s.Networks {
 		n := r.networks[a.Network]
-		found := reach{v4: r.in.Addresses[n.Incus][d.Name], routed: !n.Internal}
+		found := reach{v4: r.in.Addresses[n.Incus][d.Name], v6: r.in.Addresses[V6(n.Incus)][d.Name], routed: !n.Internal}
 		switch {
 		case !found.v4.IsValid() && !found.v6.IsValid():
 		case found.routed:

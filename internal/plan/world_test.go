@@ -335,8 +335,20 @@ func input(p plan.Project, have plan.Observed, led *plan.Ledger) plan.Input {
 		}
 
 		subnet := netip.MustParsePrefix(fmt.Sprintf("10.201.%d.0/24", i))
+		if n.Subnet.IsValid() {
+			subnet = n.Subnet
+		}
+
 		seg := plan.Segment{Subnet: subnet, Gateway: subnet.Addr().Next()}
-		in.Segments[n.Incus] = seg
+		if !n.NoIPv4 {
+			in.Segments[n.Incus] = seg
+		}
+
+		seg6 := plan.Segment{Subnet: netip.MustParsePrefix(fmt.Sprintf("fd00:0:0:%d::/64", i))}
+		seg6.Gateway = seg6.Subnet.Addr().Next()
+		if n.IPv6 {
+			in.Segments[plan.V6(n.Incus)] = seg6
+		}
 
 		var asked []plan.Lease
 		for _, s := range p.Services {
@@ -347,11 +359,17 @@ func input(p plan.Project, have plan.Observed, led *plan.Ledger) plan.Input {
 			}
 		}
 
-		addrs, blocked := plan.Allocate(seg, asked, led.Addresses[n.Incus], nil)
-		in.Addresses[n.Incus] = addrs
-		in.Blocked = append(in.Blocked, blocked...)
-		for name, a := range addrs {
-			led.SetAddress(n.Incus, name, a)
+		for key, seg := range in.Segments {
+			if key != n.Incus && key != plan.V6(n.Incus) {
+				continue
+			}
+
+			addrs, blocked := plan.Allocate(seg, asked, led.Addresses[key], nil)
+			in.Addresses[key] = addrs
+			in.Blocked = append(in.Blocked, blocked...)
+			for name, a := range addrs {
+				led.SetAddress(key, name, a)
+			}
 		}
 	}
 
