@@ -11,7 +11,7 @@ import (
 // dual has a service on a network of both families, one on a network of IPv6 alone, and one that nothing gets out of.
 const dual = `services:
   web: {image: traefik/whoami, ports: ["8060:80"]}
-  only6: {image: nginx:1.27, networks: [six]}
+  only6: {image: busybox, command: ["sh", "-c", "echo SIX > /tmp/index.html; exec httpd -f -p 80 -h /tmp"], networks: [six]}
   client: {image: busybox, command: [sleep, inf], networks: [default, six]}
   inside: {image: busybox, command: [httpd, -f, -p, "80"], networks: [closed]}
 networks:
@@ -43,8 +43,8 @@ func TestIPv6AndInternalNetworks(t *testing.T) {
 
 		return p.Addr().String()
 	}
-	out, err := inDual(t, "client-1", "nslookup -type=aaaa web; wget -q -T 5 -O - http://only6/ && echo REACHED; wget -q -T 5 -O - http://web/")
-	if err != nil || !strings.Contains(out, address("web-1", "ipv6.address")) || !strings.Contains(out, "REACHED") {
+	out, err := inDual(t, "client-1", "nslookup -type=aaaa web; wget -q -T 5 -O - http://only6/; wget -q -T 5 -O - http://web/")
+	if err != nil || !strings.Contains(out, address("web-1", "ipv6.address")) || !strings.Contains(out, "SIX") {
 		t.Errorf("names and addresses of IPv6, from inside: %v\n%s", err, out)
 	}
 
@@ -53,7 +53,7 @@ func TestIPv6AndInternalNetworks(t *testing.T) {
 		{"", "http://[::1]:8060/", "RemoteAddr:"},
 		{"", "http://127.0.0.1:8060/", "RemoteAddr:"},
 		{"ip netns exec lan ", "http://[2001:db8:77::1]:8060/", "RemoteAddr: [2001:db8:77::2]"},
-		{"ip netns exec lan ", "http://198.51.100.1:8060/", "RemoteAddr: 198.51.100.2"},
+		{"ip netns exec lan ", "http://198.51.100.1:8060/", "198.51.100.2]:"},
 	} {
 		out, err := try(t.Context(), c.from+"curl -sf -m 5 '"+c.url+"'")
 		if err != nil || !strings.Contains(out, c.caller) {
