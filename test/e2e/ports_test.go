@@ -99,12 +99,21 @@ func TestReplicasShareAPort(t *testing.T) {
 
 	middle := running(t, "trio", "web-1", "web-2", "web-3")
 	put(t, directory+"trio.yaml", strings.Replace(trio, "scale: 3", "scale: 1", 1))
-	after := running(t, "trio", "web-1")
+	var after map[string]instance
+	eventually(t, "web-2 and web-3 to be parked", func(ctx context.Context) error {
+		var err error
+		after, err = instances(ctx, "trio")
+		if err == nil && (after["web-2"].Status == "Running" || after["web-3"].Status == "Running") {
+			err = fmt.Errorf("web-2 is %q, web-3 is %q", after["web-2"].Status, after["web-3"].Status)
+		}
+
+		return err
+	})
 	shared(t, 8090, "web-1")
 	answers(t, "http://127.0.0.1:8090/")
 	answers(t, "'http://[::1]:8090/'")
-	if after["web-1"].State.PID != middle["web-1"].State.PID {
-		t.Error("web-1 was restarted")
+	if after["web-1"].Status != "Running" || after["web-1"].State.PID != middle["web-1"].State.PID {
+		t.Errorf("web-1 is %q and was restarted or stopped", after["web-1"].Status)
 	}
 }
 
