@@ -194,9 +194,14 @@ volumes: {html: {}, bare: {}}
 	run(t, "for i in web-1 cache-1; do incus delete -f $i --project seeds; done")
 	running(t, "seeds", "web-1", "cache-1")
 	settled(t, "seeds")
-	if got := run(t, "incus exec web-1 --project seeds -- cat /usr/share/nginx/html/index.html"); got != "mine" {
-		t.Errorf("the user's file became %q", got)
-	}
+	eventually(t, "the user's file to be there still", func(ctx context.Context) error {
+		out, err := try(ctx, "incus exec web-1 --project seeds -- cat /usr/share/nginx/html/index.html")
+		if err == nil && out != "mine\n" {
+			err = fmt.Errorf("it is %q", out)
+		}
+
+		return err
+	})
 
 	eventually(t, "the answer to be there still", func(ctx context.Context) error {
 		out, err := try(ctx, "incus exec cache-1 --project seeds -- redis-cli get answer")
