@@ -54,7 +54,7 @@ race: ## the same under the race detector, in random order
 
 .PHONY: e2e
 e2e: package ## the scenarios of test/e2e, on a real Incus in the lab
-	go test -tags e2e -count=1 -timeout 20m -v ./test/e2e/...
+	go test -tags e2e -count=1 -timeout 50m -v ./test/e2e/...
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)
