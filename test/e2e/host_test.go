@@ -134,7 +134,12 @@ func forget(t *testing.T, stack string) {
 	}
 
 	_, err := try(ctx, fmt.Sprintf(`rm -f %[1]s%[2]s.yaml %[1]s%[2]s.*; systemctl stop ic-agent
-		for i in $(incus list --project %[2]s -f csv -c n 2>/dev/null); do incus delete -f --project %[2]s $i; done
+		# An instance is busy while ic-healthd writes its status.
+		for try in 1 2 3 4 5; do
+			left=$(incus list --project %[2]s -f csv -c n 2>/dev/null)
+			[ -n "$left" ] || break
+			for i in $left; do incus delete -f --project %[2]s $i; done
+		done
 		for v in $(incus storage volume list default --project %[2]s -f csv -c tn 2>/dev/null | sed -n 's/^custom,//p'); do incus storage volume delete default --project %[2]s $v; done
 		incus project delete %[2]s 2>/dev/null
 		for n in $(incus network list -f csv | cut -d, -f1 | grep '^%[2]s-'); do incus network delete $n; done
