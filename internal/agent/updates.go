@@ -63,7 +63,7 @@ func (a *Agent) Generation(_ context.Context, stack string, number uint64) (api.
 
 	in := plan.Input{
 		Owner: a.stacks.host.Owner, Images: g.Images, Segments: v.Segments, Addresses: v.Ledger.Addresses, Pool: v.Observed.Server.Pool,
-		Domain: a.conf.Settings.domain(), FilesDir: a.conf.Files,
+		Domain: a.conf.Settings.domain(), FilesDir: a.conf.Files, Homes: plan.Homes(v.Observed, v.Owner),
 	}
 	out.Documents = append(out.Documents, api.Document{Name: "Incus", Text: plan.Render(*g.Project, in).Listing()})
 

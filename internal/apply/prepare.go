@@ -13,7 +13,7 @@ func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) 
 	in := plan.Input{
 		Owner: l.host.Owner, Pool: have.Server.Pool, Domain: l.host.Domain, FilesDir: l.host.FilesDir,
 		Segments: map[string]plan.Segment{}, Foreign: map[string]plan.Foreign{}, Addresses: map[string]map[string]netip.Addr{},
-		Beside: map[string]bool{},
+		Beside: map[string]bool{}, Homes: plan.Homes(have, l.host.Owner),
 	}
 	in.Images, in.Missing, in.Blocked = l.images(ctx, p, have)
 	in.Paths = l.sources(p)

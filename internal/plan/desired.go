@@ -205,6 +205,8 @@ type Input struct {
 	Pool string
 	// Beside are the networks of others whose clients ask our DNS server at ServiceAddress, by Incus name.
 	Beside map[string]bool
+	// Homes are the pools that hold our volumes already, by the volume's name.
+	Homes map[string][]string
 	// Domain is the DNS zone, "incus".
 	Domain string
 	// Paths tells what the host has at the sources of bind mounts.

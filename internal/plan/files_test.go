@@ -195,3 +195,31 @@ func TestSecretIsNeverWrittenDown(t *testing.T) {
 		t.Errorf("unlocked with %q, %t", content, known)
 	}
 }
+
+// A volume's data never stays behind while an empty one is made in another pool: the file's wish is reported.
+func TestVolumeStaysInThePoolThatHasItsData(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	p := blog()
+	_, err := w.apply(p, led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	before := len(w.Volumes)
+	p.Volumes[0].Pool = "fast"
+	in := input(p, w.Observed, led)
+	in.Homes = plan.Homes(w.Observed, in.Owner)
+	got := plan.Diff(plan.Render(p, in), w.Observed, *led)
+	if !got.Empty() || len(w.Volumes) != before || !strings.Contains(got.String(), "the volume stays in the pool default, where its data is") {
+		t.Errorf("the plan is\n%s", got)
+	}
+
+	in.Pool = "fast" // the host's own default changed
+	p.Volumes[0].Pool = ""
+	got = plan.Diff(plan.Render(p, in), w.Observed, *led)
+	for _, s := range got.Steps {
+		if s.On.Kind == plan.KindVolume {
+			t.Errorf("a volume is touched: %s", s)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
@@ -34,6 +35,7 @@ func Render(p Project, in Input) Desired {
 
 	for _, v := range p.Volumes {
 		r.volumes[v.Name] = v
+		d.Warnings = append(d.Warnings, r.moved(v)...)
 	}
 
 	for _, s := range p.Services {
@@ -170,7 +172,7 @@ func (r *renderer) network(n Network) DesiredNetwork {
 }
 
 func (r *renderer) volume(v Volume) DesiredVolume {
-	d := DesiredVolume{Pool: r.pool(v.Pool), Name: v.Incus, Key: v.Name, External: v.External, At: v.At}
+	d := DesiredVolume{Pool: r.home(v), Name: v.Incus, Key: v.Name, External: v.External, At: v.At}
 	if v.External {
 		return d
 	}
@@ -201,12 +203,44 @@ func (r *renderer) initial(c map[string]string, key string) {
 	c["initial.mode"] = "0755"
 }
 
-func (r *renderer) pool(named string) string {
-	if named != "" {
-		return named
+// home is the pool of a volume: where it is, else where the file wants it, else the host's. Data never stays behind in
+// one pool while an empty volume is made in another.
+func (r *renderer) home(v Volume) string {
+	want := cmp.Or(v.Pool, r.in.Pool)
+	pools := r.in.Homes[v.Incus]
+	if v.External || len(pools) == 0 || slices.Contains(pools, want) {
+		return want
 	}
 
-	return r.in.Pool
+	return pools[0]
+}
+
+// Homes lists the pools that hold our volumes, by the volume's name, sorted.
+func Homes(have Observed, owner string) map[string][]string {
+	out := map[string][]string{}
+	for _, id := range slices.Sorted(maps.Keys(have.Volumes)) {
+		v := have.Volumes[id]
+		if v.Config[KeyOwner] == owner {
+			name := strings.TrimPrefix(id, v.Pool+"/")
+			out[name] = append(out[name], v.Pool)
+		}
+	}
+
+	return out
+}
+
+// moved warns of a volume that is not in the pool its file names.
+func (r *renderer) moved(v Volume) []Warning {
+	home := r.home(v)
+	if v.Pool == "" || home == v.Pool {
+		return nil
+	}
+
+	return []Warning{{
+		File: v.At.File, Line: v.At.Line, Key: "volumes." + v.Name + ".x-incus-compose.pool",
+		Text: fmt.Sprintf("the volume stays in the pool %s, where its data is; with its services stopped, \"incus storage volume move %s/%s %s/%s --project %s\" moves it",
+			home, home, v.Incus, v.Pool, v.Incus, r.p.Incus),
+	}}
 }
 
 // InstanceName is the name of a service's n-th instance, from 1: "<service>-<n>", or the container_name.

@@ -286,7 +286,7 @@ func (r *renderer) volumeOf(s Service, m Mount, index int, owner [2]uint32) (poo
 			r.owners[v.Name] = owner
 		}
 
-		return r.pool(v.Pool), v.Incus, "vol-" + SlugName(v.Name), nil
+		return r.home(v), v.Incus, "vol-" + SlugName(v.Name), nil
 	}
 
 	name := fmt.Sprintf("vol-anon-%s-%d-%s", SlugName(s.Name), index, shortHash(m.Target))
@@ -298,7 +298,8 @@ func (r *renderer) volumeOf(s Service, m Mount, index int, owner [2]uint32) (poo
 	r.owners[name] = owner
 	r.initial(c, name)
 	maps.Copy(c, m.Config)
-	r.anonymous = append(r.anonymous, DesiredVolume{Pool: r.in.Pool, Name: name, Config: c, At: m.At})
+	pool = r.home(Volume{Incus: name})
+	r.anonymous = append(r.anonymous, DesiredVolume{Pool: pool, Name: name, Config: c, At: m.At})
 
-	return r.in.Pool, name, "vol-" + shortHash(m.Target), nil
+	return pool, name, "vol-" + shortHash(m.Target), nil
 }
