@@ -13,13 +13,15 @@ import (
 type pool struct {
 	targets []*target
 	header  bool
-	turn    *atomic.Uint32 // where the search for the next one begins; shared by successive pools
+	turn    *atomic.Uint64 // counts the choices; shared by successive pools
 }
 
 // target is one instance.
 type target struct {
 	addr  netip.AddrPort
 	flows atomic.Int64
+	// turn is the number of the choice that last fell on it.
+	turn atomic.Uint64
 	// failed is when it last did not accept, in unix nanoseconds.
 	failed atomic.Int64
 	// gone is closed when it is no longer among the targets.
@@ -35,7 +37,7 @@ func (p *pool) next(s Service) *pool {
 
 	n := &pool{header: s.Header, turn: p.turn, targets: make([]*target, 0, len(s.Targets))}
 	if n.turn == nil {
-		n.turn = new(atomic.Uint32)
+		n.turn = new(atomic.Uint64)
 	}
 
 	for _, addr := range s.Targets {
@@ -55,22 +57,25 @@ func (p *pool) next(s Service) *pool {
 	return n
 }
 
-// pick chooses, of the targets not tried yet, the one with the fewest flows, the next in turn among equals; one that
-// has just failed comes after all others. Nil means that all were tried.
+// pick chooses, of the targets not tried yet, the one with the fewest flows, among equals the one whose turn was
+// longest ago; one that has just failed comes after all others. Nil means that all were tried.
 func (p *pool) pick(now time.Time, tried map[*target]bool) *target {
 	var best *target
-	bestRests := false
-	first := int(p.turn.Add(1))
-	for i := range p.targets {
-		t := p.targets[(first+i)%len(p.targets)]
+	var fewest int64
+	var rest bool
+	for _, t := range p.targets {
 		if tried[t] {
 			continue
 		}
 
-		rests := now.UnixNano()-t.failed.Load() < int64(restTime)
-		if best == nil || bestRests && !rests || bestRests == rests && t.flows.Load() < best.flows.Load() {
-			best, bestRests = t, rests
+		flows, rests := t.flows.Load(), now.UnixNano()-t.failed.Load() < int64(restTime)
+		if best == nil || rest && !rests || rest == rests && (flows < fewest || flows == fewest && t.turn.Load() < best.turn.Load()) {
+			best, fewest, rest = t, flows, rests
 		}
+	}
+
+	if best != nil {
+		best.turn.Store(p.turn.Add(1))
 	}
 
 	return best

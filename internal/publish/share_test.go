@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// counted asks a port so often and counts who answered.
-func counted(t *testing.T, p Port, times int) map[string]int {
+// counted asks a port so often, one time after the other with idle connections beside them, and counts who answered.
+func counted(t *testing.T, f *Forwarder, p Port, times, idle int) map[string]int {
 	t.Helper()
 	out := map[string]int{}
 	for range times {
@@ -24,6 +24,7 @@ func counted(t *testing.T, p Port, times int) map[string]int {
 
 		name, _, _ := strings.Cut(got, " ")
 		out[name]++
+		waitFlows(t, f, p, idle) // the one that has just ended counts no more
 	}
 
 	return out
@@ -36,13 +37,13 @@ func TestConnectionsAreSharedAndTheDeadPassedOver(t *testing.T) {
 	p, dead := freePort(t, "tcp"), freePort(t, "tcp")
 	one, two := answerer(t, "one"), answerer(t, "two")
 	f.Set(t.Context(), map[Port]Service{p: to(one, two, netip.AddrPortFrom(dead.Addr, dead.Number))})
-	got := counted(t, p, 30)
-	if got["one"] < 10 || got["two"] < 10 || got["one"]+got["two"] != 30 {
+	got := counted(t, &f, p, 30, 0)
+	if got["one"] != 15 || got["two"] != 15 {
 		t.Errorf("shared as %v", got)
 	}
 
 	f.Set(t.Context(), map[Port]Service{p: to(two)})
-	if got := counted(t, p, 5); got["two"] != 5 {
+	if got := counted(t, &f, p, 5, 0); got["two"] != 5 {
 		t.Errorf("one is no target any more, and still: %v", got)
 	}
 }
@@ -66,7 +67,7 @@ func TestBusyTargetGetsFewerConnections(t *testing.T) {
 		waitFlows(t, &f, p, len(open))
 	}
 
-	got := counted(t, p, 6)
+	got := counted(t, &f, p, 6, len(open))
 	if got["one"] != 6 && got["two"] != 6 {
 		t.Errorf("the one with fewer connections is not preferred: %v", got)
 	}

@@ -21,6 +21,8 @@ func fields(l *plan.Ledger) map[string]any {
 		"project":    &l.Project,
 		"generation": &l.Generation,
 		"images":     &l.Images,
+		"earlier":    &l.Earlier,
+		"updates":    &l.Updates,
 		"addresses":  &l.Addresses,
 		"ports":      &l.Ports,
 		"started":    &l.Started,
