@@ -116,11 +116,35 @@ func (p police) bind(at plan.Place, key, source string) {
 	switch {
 	case slices.Contains(sockets, source):
 		p.forbid(at, key, "the service mounts "+source+", the socket of another container engine, and nothing behind it is about this stack")
+	case p.own(source):
 	case slices.Contains(hostDirs, source), slices.ContainsFunc(hostTrees, func(dir string) bool { return inside(source, dir) }):
-		p.forbid(at, key, "the service mounts the host's "+source)
+		p.forbid(at, key, "the service mounts the host's "+source+p.elsewhere(source))
 	case p.level == level("strict") && !inside(source, p.t.in.Dir) && !slices.ContainsFunc(p.t.in.Policy.Binds, func(dir string) bool { return inside(source, dir) }):
 		p.forbid(at, key, "the service mounts "+source+" from outside the stack's directory")
 	}
+}
+
+// elsewhere says where a directory beside a flat file may be.
+func (p police) elsewhere(source string) string {
+	dir := path.Clean(p.t.in.Dir)
+	if source == dir || !inside(source, dir) || path.Base(dir) == p.t.in.Stack {
+		return ""
+	}
+
+	return fmt.Sprintf(" (move the file to %s/%s/compose.yaml, and such directories are the stack's own)", dir, p.t.in.Stack)
+}
+
+// own tells whether a path lies below the directory that is this stack's alone, where the data of bind mounts lies by
+// Docker's custom, and holds none of its compose files. What lies beside a flat file is not its own: it may be, or
+// become, another stack.
+func (p police) own(bound string) bool {
+	rest, below := strings.CutPrefix(bound, path.Clean(p.t.in.Dir)+"/")
+	top, _, _ := strings.Cut(rest, "/")
+	if !below || path.Base(p.t.in.Dir) != p.t.in.Stack || path.Ext(top) == ".d" {
+		return false
+	}
+
+	return !slices.ContainsFunc(p.t.index.sources, func(f *source) bool { return inside(f.path, bound) })
 }
 
 // inside tells whether a path is dir or below it.

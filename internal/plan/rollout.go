@@ -168,7 +168,7 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 
 	var surge *DesiredInstance
 	wanted = slices.DeleteFunc(wanted, func(w DesiredInstance) bool {
-		if s.Replicas > 0 && w.Name == InstanceName(s, s.Replicas+1) {
+		if s.Replicas > 0 && s.ContainerName == "" && w.Name == InstanceName(s, s.Replicas+1) {
 			surge = &w
 		}
 

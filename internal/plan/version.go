@@ -178,8 +178,6 @@ func Before(wide Project, good map[string]Version, in Input) Desired {
 	}
 
 	before = before.Unlocked(wide)
-
-	before = before.Unlocked(wide)
 	d := Render(before, in)
 	d.Instances = slices.DeleteFunc(d.Instances, func(w DesiredInstance) bool { return !differs[w.Service] })
 
