@@ -54,6 +54,8 @@ type Machine struct {
 	healed     bool      // the restart at work is
 	patient    bool      // the restart that is due waited for Incus
 	restarting bool
+	// failed is when a restart was last known to have failed.
+	failed     time.Time
 	restartGen uint64
 	ours       bool  // the next start is our doing
 	lost       *Seen // an end that came while we restarted it
@@ -210,7 +212,8 @@ func (m *Machine) scatter(now time.Time) time.Duration {
 func (m *Machine) began(e Seen, now time.Time) {
 	m.clock(e, now)
 	m.cancelProbe()
-	if !m.restarting && !m.ours { // somebody else wants it to run: all is forgiven
+	failed := e.Started.Before(m.failed.Round(0)) // what is seen is our own start that has failed since
+	if !m.restarting && !m.ours && !failed {      // somebody else wants it to run: all is forgiven
 		m.step, m.count = 0, 0
 	}
 

@@ -200,6 +200,7 @@ func (m *Machine) restarted(e Restarted, now time.Time) {
 			m.decide(*lost, now)
 		}
 	default:
+		m.failed = now
 		m.note(true, "the restart failed: %s", e.Err)
 		if e.Infra {
 			m.count = max(0, m.count-1)

@@ -188,6 +188,27 @@ func TestH21OneSuccessALifeDoesNotResetTheDelay(t *testing.T) {
 	}
 }
 
+// A start that fails is seen for a moment as running, perhaps only after its failure was told: nobody else's start, so
+// the delay goes on growing.
+func TestH21FailedStartsBackOff(t *testing.T) {
+	l := up(t, keys(KeyRestart, "always"))
+	l.crash(1)
+	l.pass(time.Minute)
+	l.expect("stopped", "restart ended stop=false")
+	for _, delay := range []time.Duration{200, 400, 800} {
+		l.run = l.now // Incus notes the start
+		l.pass(10 * time.Millisecond)
+		l.step(Restarted{Gen: l.re.Gen, Err: "no such program"})
+		l.seen(StateRunning)
+		l.crash(0)
+		l.log = nil
+		l.pass(delay*time.Millisecond - time.Millisecond)
+		l.expect()
+		l.pass(time.Millisecond)
+		l.expect("restart ended stop=false")
+	}
+}
+
 func TestH21Jitter(t *testing.T) {
 	for _, c := range []struct {
 		step   int

@@ -2,6 +2,7 @@ package incus
 
 import (
 	"context"
+	"time"
 
 	incusapi "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
@@ -12,7 +13,14 @@ import (
 // networkProject is where bridges live, whatever project their instances are in.
 const networkProject = "default"
 
+// networkTime is within which Incus makes a network; it takes a third of a second.
+const networkTime = 10 * time.Second
+
+// createNetwork is not broken off: Incus would leave the network half made, and never finish it.
 func (c *Client) createNetwork(ctx context.Context, op plan.CreateNetwork) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), networkTime)
+	defer cancel()
+
 	return c.change(ctx, networkProject, func(s incusapi.InstanceServer) error {
 		return s.CreateNetwork(api.NetworksPost{
 			Name:       op.Name,
