@@ -165,10 +165,6 @@ func (u *update) pause() {
 }
 
 func (u *update) tell(kind, text string) {
-	for _, s := range u.ro.Snapshots {
-		text += "; its data before the update is in the snapshot " + s
-	}
-
 	u.out.Want.Blocked = append(u.out.Want.Blocked, Blocked{
 		On: ID{KindService, u.s.Name}, Type: kind, Reason: text, At: u.s.At, Waits: kind == TypeGoingBack,
 	})

@@ -81,8 +81,6 @@ type Rollout struct {
 	Reason string
 	// Evidence is what the failed instance last wrote and what its probe said.
 	Evidence string
-	// Snapshots names what was kept of the service's volumes before it was changed, "pool/volume/snapshot".
-	Snapshots []string
 }
 
 // Trial is an instance after its change.
