@@ -102,9 +102,19 @@ func TestDamagedGenerationIsDroppedAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	hit := bytes.LastIndex(raw, []byte("g/00000000000000000002"))
-	for i := range 3 {
-		raw[hit+60+i] ^= 0xff
+	// Old pages of the file hold the value, too: which of them is in force is bbolt's affair.
+	key := []byte("g/00000000000000000002")
+	for hit := bytes.Index(raw, key); hit >= 0; {
+		for i := range 3 {
+			raw[hit+60+i] ^= 0xff
+		}
+
+		next := bytes.Index(raw[hit+1:], key)
+		if next < 0 {
+			break
+		}
+
+		hit += 1 + next
 	}
 
 	mustDo(t, os.WriteFile(path, raw, 0o600))
