@@ -33,7 +33,7 @@ func (l *Loop) Adopt(ctx context.Context, networks, yes, dry bool) (Adoption, er
 			return ErrOutOfForce
 		}
 
-		have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+		have, err := l.observe(ctx)
 		if err != nil {
 			return err
 		}

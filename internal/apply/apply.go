@@ -170,6 +170,8 @@ const (
 	Keep = 7 * 24 * time.Hour
 	// resolveTime bounds the questions to registries in one pass.
 	resolveTime = 2 * time.Minute
+	// lateAnswer is how long Incus may take to say what it has, and still be believed to say it in time.
+	lateAnswer = 2 * time.Second
 	// doubt is for how long after a failed start an instance that seems to run is not believed.
 	doubt = 5 * time.Second
 	// rounds bounds the plans of one pass: what does not settle in so many is named and left.

@@ -36,6 +36,8 @@ type Loop struct {
 	failed    map[string]time.Time // when an instance's last start failed
 	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
 	notBefore time.Time
+	blind     time.Time        // until when Incus did not answer, or late
+	unseen    bool             // it did not answer the last time
 	due       time.Time        // when something has to be looked at because time has passed; zero when nothing has
 	counted   time.Time        // when what is parked was last counted; zero before the first time
 	leaving   string           // the last plan of a removal

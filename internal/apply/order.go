@@ -42,7 +42,7 @@ func (l *Loop) Destroy(ctx context.Context, volumes, dry bool) (plan.Plan, error
 			return ErrInForce
 		}
 
-		have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+		have, err := l.observe(ctx)
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,7 @@ func (l *Loop) before(ctx context.Context) (wait string, comes bool) {
 		return "", false
 	}
 
-	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	have, err := l.observe(ctx)
 	if err != nil || have.Project != nil {
 		return "", false
 	}
@@ -97,28 +97,11 @@ func (l *Loop) before(ctx context.Context) (wait string, comes bool) {
 	return wait, comes
 }
 
-// look only observes; with planned, the view shows what would be done.
-func (l *Loop) look(ctx context.Context, found *findings, planned bool) again {
-	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
-	if err != nil {
-		return l.away(err, found)
-	}
-
-	l.seen(have)
-	l.turn.Observed = have
-	l.turn.Plan = plan.Plan{Stack: l.stack}
-	if planned {
-		l.turn.Plan = l.diff(ctx, have)
-	}
-
-	return later
-}
-
 // converge plans and executes until nothing is left, or nothing more can be done now.
 func (l *Loop) converge(ctx context.Context, found *findings) again {
 	written := map[string]map[string]string{}
 	for range rounds {
-		have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+		have, err := l.observe(ctx)
 		if err != nil {
 			return l.away(err, found)
 		}
@@ -333,7 +316,7 @@ func (l *Loop) stuck(ctx context.Context, p plan.Plan, failed map[plan.ID]error,
 		return soon
 	}
 
-	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	have, err := l.observe(ctx)
 	if err == nil {
 		l.turn.Observed = have
 		l.seen(have)

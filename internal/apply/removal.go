@@ -25,7 +25,7 @@ func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) agai
 		return waiting
 	}
 
-	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	have, err := l.observe(ctx)
 	if err != nil {
 		return l.away(err, found)
 	}

@@ -34,7 +34,7 @@ func (l *Loop) roll(ctx context.Context, wide plan.Project, in plan.Input, have 
 	want := plan.Render(plan.Surging(*l.led.Project, l.led, in.Images), in)
 	rolled := plan.Roll(plan.Rolling{
 		Project: *l.led.Project, Generation: l.led.Generation, New: want, Old: plan.Before(wide, l.led.Good, in), Have: have,
-		Ledger: l.led, Addresses: in.Addresses, Now: time.Now(),
+		Ledger: l.led, Addresses: in.Addresses, Blind: l.blind, Now: time.Now(),
 	})
 	for _, f := range rolled.Failures {
 		l.note(ctx, rolled.Rollouts, f)

@@ -260,6 +260,27 @@ func TestOutagesNeverCauseARollback(t *testing.T) {
 	})
 }
 
+// TestTimeWithoutSightDoesNotCount: what an instance did while Incus did not answer is not known to be good.
+func TestTimeWithoutSightDoesNotCount(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		b.edit(blog("2", mode("b")))
+		b.mustHaveModes("b Running, a Running")
+		b.server.Fail(incustest.Fault{Method: "GET", Times: -1, Status: 503})
+		for range 12 {
+			b.loop.Dirty()
+			b.pass(10 * time.Second)
+		}
+
+		b.server.Mend()
+		b.loop.Dirty()
+		b.pass(25 * time.Second)
+		b.mustHaveModes("b Running, a Running")
+		b.pass(time.Minute)
+		b.mustHaveModes("b Running, b Running")
+	})
+}
+
 // TestRefusedUpdateGoesBack: what Incus refuses to set leaves the service with what it had.
 func TestRefusedUpdateGoesBack(t *testing.T) {
 	inBubble(t, func(b *bench) {

@@ -20,7 +20,10 @@ type Rolling struct {
 	Ledger   Ledger
 	// Addresses are all that are handed out, by Incus network and instance.
 	Addresses map[string]map[string]netip.Addr
-	Now       time.Time
+	// Blind is until when Incus did not answer, or not soon: nobody knows what an instance did before. Zero when it
+	// always did.
+	Blind time.Time
+	Now   time.Time
 }
 
 // Rolled is what is to be had now.

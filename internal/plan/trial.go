@@ -70,14 +70,14 @@ func (r *roller) steady(s Service, m member) (due time.Time, well bool) {
 		return time.Time{}, false
 	}
 
-	due = m.have.LastUsed.Add(cmp.Or(s.Rollout.Monitor, monitorUnchecked))
+	due = r.watched(m.have.LastUsed).Add(cmp.Or(s.Rollout.Monitor, monitorUnchecked))
 	if checked(m.now) {
 		status, since := HealthOf(m.have)
 		if status != "healthy" {
 			return time.Time{}, false
 		}
 
-		due = since.Add(cmp.Or(s.Rollout.Monitor, monitorHealthy))
+		due = r.watched(since).Add(cmp.Or(s.Rollout.Monitor, monitorHealthy))
 	}
 
 	return due, !r.in.Now.Before(due)
@@ -123,7 +123,7 @@ func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checke
 		}
 	}
 
-	due = since.Add(monitor(checked(w)))
+	due = r.watched(since).Add(monitor(checked(w)))
 	if r.in.Now.Before(due) {
 		return t, "it is watched until " + due.Format(time.TimeOnly), due
 	}
@@ -131,6 +131,16 @@ func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checke
 	t.Passed = true
 
 	return t, "", time.Time{}
+}
+
+// watched is since when it was seen that something is so: an Incus that does not answer may only be late to tell that it
+// no longer is.
+func (r *roller) watched(since time.Time) time.Time {
+	if since.Before(r.in.Blind) {
+		return r.in.Blind
+	}
+
+	return since
 }
 
 // judgeEnd judges an instance that ended: that is well only of a job that did its work.
