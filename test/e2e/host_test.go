@@ -76,8 +76,12 @@ func runAll(m *testing.M) (int, error) {
 	return m.Run(), nil
 }
 
-// try runs a shell command in the lab.
+// try runs a shell command in the lab. One that hangs, as a call to an instance whose monitor does not answer, is given
+// up after three patiences.
 func try(ctx context.Context, command string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*patience)
+	defer cancel()
+
 	cmd := exec.CommandContext(ctx, "test/lab/lab", "run", lab, "--", "sh", "-c", command)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
