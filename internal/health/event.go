@@ -160,6 +160,8 @@ type SetStatus struct {
 	// Reason says in words why.
 	Reason string
 	Detail Detail
+	// Brief says that the agent stopped it, to change it: another verdict follows soon.
+	Brief bool
 }
 
 // Restart starts the instance; Restarted answers it.

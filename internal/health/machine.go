@@ -54,6 +54,8 @@ type Machine struct {
 	healed     bool      // the restart at work is
 	patient    bool      // the restart that is due waited for Incus
 	restarting bool
+	// changing says that the agent ended the last run.
+	changing bool
 	// failed is when a restart was last known to have failed.
 	failed     time.Time
 	restartGen uint64

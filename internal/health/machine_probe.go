@@ -98,7 +98,7 @@ func (m *Machine) set(s Status, reason string, now time.Time) {
 
 	from := m.status
 	m.status, m.since = s, now
-	m.do(SetStatus{Status: s, From: from, Reason: reason, Detail: m.detail()})
+	m.do(SetStatus{Status: s, From: from, Reason: reason, Detail: m.detail(), Brief: s == Stopped && m.changing})
 }
 
 func (m *Machine) detail() Detail {

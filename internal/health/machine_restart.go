@@ -34,6 +34,9 @@ func (m *Machine) seeStopped(e Seen, now time.Time, first bool) {
 	}
 }
 
+// agentUser is who ic-agent runs as, which Incus names in its events.
+const agentUser = "ic-agent"
+
 // end closes the books on a run.
 func (m *Machine) end(e Seen, now time.Time) {
 	m.state = StateStopped
@@ -51,6 +54,7 @@ func (m *Machine) end(e Seen, now time.Time) {
 	m.streak, m.passes = 0, 0
 	m.started = time.Time{}
 	m.run = e.Started
+	m.changing = e.Told && e.By == agentUser
 	if m.ran { // what was never seen running may just be in the making
 		m.set(Stopped, m.obituary(e), now)
 	}

@@ -9,6 +9,9 @@ import (
 const (
 	// dampFor is the least time between two writes of a verdict that flaps.
 	dampFor = time.Second
+	// changeFor is how long a stop by the agent is not written: Incus mounts an instance to write its configuration, and
+	// one that is being rebuilt meanwhile is left without a root filesystem (seen on 7.0.2).
+	changeFor = 5 * time.Second
 	// firstRetry and lastRetry bound the time after which a write that failed is tried again.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
@@ -33,6 +36,10 @@ func (w *writeState) want(a SetStatus, now time.Time) {
 
 	if !flaps && w.tries == 0 {
 		w.after = time.Time{}
+	}
+
+	if a.Brief {
+		w.after = now.Add(changeFor)
 	}
 }
 
