@@ -21,7 +21,7 @@ import (
 
 // patience is how long anything may take that is waited for. It is no measure of speed: a machine with two busy
 // cores keeps it with ease.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // lab is the tests' own host; the demo's and a developer's are others. IC_E2E_LAB names another one.
 var lab = cmp.Or(os.Getenv("IC_E2E_LAB"), "e2e")
@@ -77,9 +77,9 @@ func runAll(m *testing.M) (int, error) {
 }
 
 // try runs a shell command in the lab. One that hangs, as a call to an instance whose monitor does not answer, is given
-// up after three patiences.
+// up after two patiences.
 func try(ctx context.Context, command string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 
 	cmd := exec.CommandContext(ctx, "test/lab/lab", "run", lab, "--", "sh", "-c", command)
