@@ -108,10 +108,7 @@ func (db *DB) Amend(stack string, number uint64, change func(*plan.Generation)) 
 	var e entry
 	var was, now []byte
 	err := db.view(func(tx *bolt.Tx) error {
-		b := tx.Bucket(historyBucket)
-		if b != nil {
-			b = b.Bucket([]byte(stack))
-		}
+		b := historyOf(tx, stack)
 		if b == nil {
 			return nil
 		}
@@ -147,10 +144,7 @@ func (db *DB) Generations(stack string) ([]plan.Generation, error) {
 	var dropped []Dropped
 	err := db.view(func(tx *bolt.Tx) error {
 		out, dropped = nil, nil
-		b := tx.Bucket(historyBucket)
-		if b != nil {
-			b = b.Bucket([]byte(stack))
-		}
+		b := historyOf(tx, stack)
 		if b == nil {
 			return nil
 		}
@@ -178,10 +172,7 @@ func (db *DB) Generations(stack string) ([]plan.Generation, error) {
 func (db *DB) Generation(stack string, number uint64) (plan.Generation, error) {
 	var g plan.Generation
 	err := db.view(func(tx *bolt.Tx) error {
-		b := tx.Bucket(historyBucket)
-		if b != nil {
-			b = b.Bucket([]byte(stack))
-		}
+		b := historyOf(tx, stack)
 		if b == nil {
 			return nil
 		}
@@ -244,6 +235,15 @@ func stackHistory(tx *bolt.Tx, stack string) (*bolt.Bucket, error) {
 		return nil, err
 	}
 	return b.CreateBucketIfNotExists([]byte(stack))
+}
+
+// historyOf is the bucket of a stack's generations; nil when it has none.
+func historyOf(tx *bolt.Tx, stack string) *bolt.Bucket {
+	b := tx.Bucket(historyBucket)
+	if b == nil {
+		return nil
+	}
+	return b.Bucket([]byte(stack))
 }
 
 func historyPath(stack, key string) string { return string(historyBucket) + "/" + stack + "/" + key }
