@@ -45,7 +45,7 @@ func (d *differ) lacking(need Dependency) (reason string, comes bool) {
 	}
 
 	for _, other := range d.services[need.Service] {
-		reason, comes = d.unmet(need, other)
+		reason, comes = d.unmet(need, *other)
 		if reason != "" {
 			return reason, comes
 		}
@@ -131,7 +131,7 @@ func (d *differ) stopDependents(service string) []ID {
 	for _, w := range d.clients[service] {
 		id := ID{KindInstance, w.Name}
 		have := d.have.Instances[w.Name]
-		held, _ := d.holds(w)
+		held, _ := d.holds(*w)
 		switch {
 		case d.stopped[w.Name]:
 			ids = append(ids, id)

@@ -28,8 +28,8 @@ func Diff(want Desired, have Observed, led Ledger) Plan {
 	d.makeSources()
 	for _, w := range d.ordered() {
 		from := len(d.plan.Steps)
-		d.instance(w)
-		d.postStart(w, from)
+		d.instance(*w)
+		d.postStart(*w, from)
 	}
 
 	d.surplusNetworks()
@@ -48,9 +48,9 @@ type differ struct {
 	refused map[ID]string
 	// services are the wanted instances by service, missing what is blocked of a service, clients the instances
 	// that ask to be restarted with a service.
-	services map[string][]DesiredInstance
+	services map[string][]*DesiredInstance
 	missing  map[string][]Blocked
-	clients  map[string][]DesiredInstance
+	clients  map[string][]*DesiredInstance
 	// turned are the instances that this plan starts or stops, stopped those it stops before their own turn.
 	turned, stopped map[string]bool
 	// leaving are the running instances that this plan parks, keeping those it does not park because they are
@@ -69,10 +69,11 @@ func newDiffer(want Desired, have Observed, led Ledger) *differ {
 	d := &differ{
 		want: want, have: have, led: led, last: map[ID]int{}, turned: map[string]bool{}, stopped: map[string]bool{},
 		made: map[string]bool{}, seedless: map[string]DesiredVolume{},
-		services: map[string][]DesiredInstance{}, missing: map[string][]Blocked{}, clients: map[string][]DesiredInstance{},
+		services: map[string][]*DesiredInstance{}, missing: map[string][]Blocked{}, clients: map[string][]*DesiredInstance{},
 		plan: Plan{Stack: want.Stack, Blocked: slices.Clone(want.Blocked), Warnings: slices.Clone(want.Warnings)},
 	}
-	for _, w := range want.Instances {
+	for i := range want.Instances {
+		w := &want.Instances[i]
 		d.services[w.Service] = append(d.services[w.Service], w)
 		for _, need := range w.Needs {
 			if need.Restart {
@@ -175,7 +176,7 @@ func (d *differ) project() bool {
 		})
 	}
 
-	set := changedKeys(d.want.Config, d.have.Project.Config, nil)
+	set := changedKeys(d.want.Config, d.have.Project.Config)
 	if d.have.Project.Config[KeyAdopted] != "" {
 		// Features cannot be changed once something is in it.
 		maps.DeleteFunc(set, func(k, _ string) bool { return strings.HasPrefix(k, "features.") })
@@ -220,7 +221,8 @@ func (d *differ) network(w DesiredNetwork) {
 		return
 	}
 
-	set := changedKeys(w.Config, have.Config, setBefore(have.Config))
+	set := changedKeys(w.Config, have.Config)
+	unset(set, w.Config, have.Config)
 	d.settle(id, set)
 	if len(set) == 0 {
 		return
@@ -292,9 +294,8 @@ func (d *differ) rebuildNetwork(w DesiredNetwork, have ObservedNetwork, set map[
 	d.step(id, UpdateNetwork{Name: w.Name, Set: set}, cause, users...)
 }
 
-// changedKeys says what to set so that have becomes want: wanted keys that differ, and "" for keys set by us
-// before and wanted no more. Keys neither wants are left alone.
-func changedKeys(want, have map[string]string, before []string) map[string]string {
+// changedKeys are the wanted keys that have lacks, or has otherwise.
+func changedKeys(want, have map[string]string) map[string]string {
 	set := map[string]string{}
 	for k, v := range want {
 		if have[k] != v {
@@ -302,15 +303,19 @@ func changedKeys(want, have map[string]string, before []string) map[string]strin
 		}
 	}
 
-	for _, k := range before {
+	return set
+}
+
+// unset adds to what is set on an object "" for the keys that we have set on it and that are wanted no more. What
+// somebody else set is left alone.
+func unset(set, want, have map[string]string) {
+	for k := range setBefore(have) {
 		_, wanted := want[k]
 		_, there := have[k]
 		if !wanted && there {
 			set[k] = ""
 		}
 	}
-
-	return set
 }
 
 // settle drops the fields that Incus did not keep when they were last written: writing them again and again
@@ -331,7 +336,7 @@ func (d *differ) settle(id ID, set map[string]string) {
 func causeOf(config map[string]string, devices map[string]Device) string {
 	var names []string
 	for _, k := range slices.Sorted(maps.Keys(config)) {
-		if !strings.HasPrefix(k, "user.ic-agent.") {
+		if !strings.HasPrefix(k, ownPrefix) {
 			names = append(names, k)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 )
 
 // ordered lists the wanted instances so that a service comes after all it depends on.
-func (d *differ) ordered() []DesiredInstance {
-	out := make([]DesiredInstance, 0, len(d.want.Instances))
+func (d *differ) ordered() []*DesiredInstance {
+	out := make([]*DesiredInstance, 0, len(d.want.Instances))
 	seen := map[string]bool{}
 	var visit func(service string)
 	visit = func(service string) {
@@ -140,10 +140,11 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 
 	id := ID{KindInstance, w.Name}
 	c := changes{
-		config:  changedKeys(w.Config, have.Config, setBefore(have.Config)),
+		config:  changedKeys(w.Config, have.Config),
 		rebuild: have.Fingerprint != w.Image.Fingerprint,
 		files:   have.Config[KeyFiles] != w.FilesHash && w.FilesHash != "",
 	}
+	unset(c.config, w.Config, have.Config)
 	if have.Config[KeyFiles] != "" && w.FilesHash == "" {
 		c.config[KeyFiles] = ""
 	}
@@ -186,10 +187,10 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 
 // changedDevices says what to set; nil removes. The root disk's pool stays what it was.
 func changedDevices(w DesiredInstance, have ObservedInstance) map[string]Device {
-	set := map[string]Device{}
-	for name, dev := range allDevices(w) {
+	set, all := map[string]Device{}, allDevices(w)
+	for name, dev := range all {
 		old := have.Devices[name]
-		if name == rootDevice && old != nil && w.Config[KeyBoot] != "" {
+		if name == rootDevice && old != nil && old["pool"] != dev["pool"] && w.Config[KeyBoot] != "" {
 			dev = maps.Clone(dev)
 			dev["pool"] = old["pool"]
 		}
@@ -201,7 +202,7 @@ func changedDevices(w DesiredInstance, have ObservedInstance) map[string]Device 
 
 	for name := range strings.FieldsSeq(have.Config[KeyDevices]) {
 		_, wanted := set[name]
-		_, listed := allDevices(w)[name]
+		_, listed := all[name]
 		_, there := have.Devices[name]
 		if !wanted && !listed && there {
 			set[name] = nil
@@ -211,7 +212,12 @@ func changedDevices(w DesiredInstance, have ObservedInstance) map[string]Device 
 	return set
 }
 
+// allDevices are the devices of an instance once it runs, not to be written to.
 func allDevices(w DesiredInstance) map[string]Device {
+	if len(w.Late) == 0 {
+		return w.Devices
+	}
+
 	all := maps.Clone(w.Devices)
 	maps.Copy(all, w.Late)
 

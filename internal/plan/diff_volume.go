@@ -107,9 +107,9 @@ func (d *differ) makeSources() {
 
 	for _, w := range d.ordered() {
 		_, there := d.have.Instances[w.Name]
-		held, _ := d.holds(w)
-		if !there && !held && d.mountsSeedless(w) {
-			d.made[w.Name] = d.make(w, false)
+		held, _ := d.holds(*w)
+		if !there && !held && d.mountsSeedless(*w) {
+			d.made[w.Name] = d.make(*w, false)
 		}
 	}
 }

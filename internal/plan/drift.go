@@ -1,9 +1,6 @@
 package plan
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,20 +9,6 @@ import (
 
 // driftReport is the Extension.Drift that leaves what was changed by hand.
 const driftReport = "report"
-
-// specHash covers all that is set on an instance: where it is what was last applied, a difference was made by hand.
-func specHash(d DesiredInstance) string {
-	config := maps.Clone(d.Config)
-	maps.DeleteFunc(config, func(k, _ string) bool { return strings.HasPrefix(k, "user.ic-agent.") })
-	b, err := json.Marshal([]any{config, d.Devices, d.Image.Fingerprint})
-	if err != nil {
-		panic(err) // maps of strings always marshal
-	}
-
-	sum := sha256.Sum256(b)
-
-	return hex.EncodeToString(sum[:8])
-}
 
 // drift takes out of the changes, where the file says so, what was changed by hand, and says it.
 func (d *differ) drift(c *changes, w DesiredInstance, have ObservedInstance) {
@@ -41,7 +24,7 @@ func (d *differ) drift(c *changes, w DesiredInstance, have ObservedInstance) {
 		})
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.config)) {
-		if strings.HasPrefix(k, "user.ic-agent.") || k == keyAutostart || k == keyHealthStopped {
+		if strings.HasPrefix(k, ownPrefix) || k == keyAutostart || k == keyHealthStopped {
 			continue
 		}
 
@@ -58,31 +41,44 @@ func (d *differ) drift(c *changes, w DesiredInstance, have ObservedInstance) {
 	}
 }
 
+// noted reports whether a key is written by Incus or by the programs that look after the instance.
+func noted(key string) bool {
+	for _, prefix := range []string{"volatile.", "image.", keyHealthPrefix, ownPrefix, "user.incus-compose.", "user.label.incus-compose."} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+
+	return false
+}
+
 // foreign lists what somebody else set on an instance: it is left alone.
 func (d *differ) foreign(w DesiredInstance, have ObservedInstance) {
-	known := func(k string) bool {
-		for _, prefix := range []string{"volatile.", "image.", "user.healthcheck.", "user.ic-agent.", "user.incus-compose.", "user.label.incus-compose."} {
-			if strings.HasPrefix(k, prefix) {
-				return true
-			}
-		}
-
-		return slices.Contains(setBefore(have.Config), k) || w.Config[k] != ""
-	}
-
-	var names []string
-	for _, k := range slices.Sorted(maps.Keys(have.Config)) {
-		if !known(k) {
-			names = append(names, k)
+	var keys, devices []string
+	for k := range have.Config {
+		if w.Config[k] == "" && !noted(k) {
+			keys = append(keys, k)
 		}
 	}
 
-	all, before := allDevices(w), strings.Fields(have.Config[KeyDevices])
-	for _, n := range slices.Sorted(maps.Keys(have.Devices)) {
-		if all[n] == nil && !slices.Contains(before, n) {
-			names = append(names, "the device "+n)
+	for k := range setBefore(have.Config) {
+		keys = slices.DeleteFunc(keys, func(other string) bool { return other == k })
+	}
+
+	all := allDevices(w)
+	for n := range have.Devices {
+		if all[n] == nil {
+			devices = append(devices, "the device "+n)
 		}
 	}
+
+	for n := range strings.FieldsSeq(have.Config[KeyDevices]) {
+		devices = slices.DeleteFunc(devices, func(other string) bool { return other == "the device "+n })
+	}
+
+	slices.Sort(keys)
+	slices.Sort(devices)
+	names := append(keys, devices...)
 
 	if len(names) > 0 {
 		d.plan.Warnings = append(d.plan.Warnings, Warning{

@@ -49,7 +49,7 @@ func (d Desired) Listing() string {
 	var b strings.Builder
 	table := func(object string, config map[string]string) {
 		for _, k := range slices.Sorted(maps.Keys(config)) {
-			if !strings.HasPrefix(k, "user.ic-agent.") || k == KeyImage {
+			if !strings.HasPrefix(k, ownPrefix) || k == KeyImage {
 				fmt.Fprintf(&b, "%s %s: %s\n", object, k, strings.ReplaceAll(config[k], "\n", "\\n"))
 			}
 		}

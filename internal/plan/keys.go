@@ -1,6 +1,12 @@
 package plan
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
+
+// ownPrefix begins every key of our own bookkeeping.
+const ownPrefix = "user.ic-agent."
 
 // The keys this agent writes on every object it makes, beside those shared with lxc/incus-compose.
 const (
@@ -82,11 +88,22 @@ const parkedRunning = "running"
 var sometimes = []string{KeyParked, KeyProtect, KeyPostStart, KeyPreStop, KeyAdopted, KeyChanging, KeyHeld, KeySurge}
 
 // setBefore lists the keys that we have set on an object, so that those no longer wanted go.
-func setBefore(have map[string]string) []string {
-	before := append(strings.Fields(have[KeyKeys]), sometimes...)
-	if have[KeyParked] != "" || have[KeyChanging] != "" {
-		before = append(before, keyHealthStopped)
-	}
+func setBefore(have map[string]string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for k := range strings.FieldsSeq(have[KeyKeys]) {
+			if !yield(k) {
+				return
+			}
+		}
 
-	return before
+		for _, k := range sometimes {
+			if !yield(k) {
+				return
+			}
+		}
+
+		if have[KeyParked] != "" || have[KeyChanging] != "" {
+			yield(keyHealthStopped)
+		}
+	}
 }

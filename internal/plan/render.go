@@ -38,6 +38,12 @@ func Render(p Project, in Input) Desired {
 		d.Warnings = append(d.Warnings, r.moved(v)...)
 	}
 
+	replicas := 0
+	for _, s := range p.Services {
+		replicas += s.Replicas
+	}
+
+	d.Instances = slices.Grow(d.Instances, replicas)
 	for _, s := range p.Services {
 		for i := 1; i <= s.Replicas; i++ {
 			r.service(&d, s, i)
@@ -74,6 +80,7 @@ type renderer struct {
 	seeds   map[string][]Seed
 	depths  map[string]int
 	blocked map[ID]bool
+	json    []byte // room for what is hashed
 }
 
 // service renders one replica, or says why it cannot be.
@@ -290,10 +297,13 @@ func addLabels(c map[string]string, labels map[string]string) {
 }
 
 // keyList names the keys of c that are not our own bookkeeping, sorted.
-func keyList(c map[string]string) string {
-	var keys []string
-	for _, k := range slices.Sorted(maps.Keys(c)) {
-		if !strings.HasPrefix(k, "user.ic-agent.") {
+func keyList(c map[string]string) string { return joinKeys(slices.Sorted(maps.Keys(c))) }
+
+// joinKeys is keyList of sorted keys.
+func joinKeys(sorted []string) string {
+	keys := make([]string, 0, len(sorted))
+	for _, k := range sorted {
+		if !strings.HasPrefix(k, ownPrefix) {
 			keys = append(keys, k)
 		}
 	}

@@ -47,15 +47,9 @@ func (r *renderer) devices(d *DesiredInstance, s Service, index int, owner [2]ui
 		return err
 	}
 
-	before := maps.Clone(d.Devices)
 	err = r.ports(d, s, index)
 	if err != nil {
 		return err
-	}
-
-	if len(s.Ports) > 0 {
-		d.originate(before, d.Devices, s.Ports[0].At)
-		d.originate(nil, d.Late, s.Ports[0].At)
 	}
 
 	maps.Copy(d.Devices, s.Devices)
@@ -81,10 +75,6 @@ func withImageVolumes(s Service, img Image) []Mount {
 
 // originate notes that the devices new in after were written at a place.
 func (d *DesiredInstance) originate(before, after map[string]Device, at Place) {
-	if d.Origins == nil {
-		d.Origins = map[string]Place{}
-	}
-
 	for name := range after {
 		_, old := before[name]
 		if !old {

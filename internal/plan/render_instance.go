@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -45,6 +44,10 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 		Lasting: s.Restart == "always" || s.Restart == "unless-stopped", Origins: maps.Clone(s.Origins),
 		OnChange: s.OnChange, ChangeSignal: cmp.Or(s.ChangeSignal, "SIGHUP"),
 	}
+	if d.Origins == nil {
+		d.Origins = map[string]Place{}
+	}
+
 	if d.Grace == 0 {
 		d.Grace = defaultGrace
 	}
@@ -249,59 +252,4 @@ func (r *renderer) files(d *DesiredInstance, l launch) {
 	fmt.Fprintf(h, "%s\n", d.Image.Fingerprint)
 	hashFiles(h, d.Files)
 	d.FilesHash = hex.EncodeToString(h.Sum(nil))[:32]
-}
-
-// seal adds the bookkeeping: what we set, and a hash over all of it that takes effect at start only.
-func (r *renderer) seal(d *DesiredInstance) {
-	names := slices.Concat(slices.Collect(maps.Keys(d.Devices)), slices.Collect(maps.Keys(d.Late)))
-	slices.Sort(names)
-	d.Config[KeyDevices] = strings.Join(names, " ")
-	d.Config[KeyKeys] = keyList(d.Config)
-	if d.FilesHash != "" {
-		d.Config[KeyFiles] = d.FilesHash
-	}
-
-	if d.PlacedHash != "" {
-		d.Config[KeyPlaced] = d.PlacedHash
-	}
-
-	d.Config[KeyBoot] = bootHash(*d)
-	d.Config[KeySpec] = specHash(*d)
-}
-
-// bootHash covers the keys and devices that a running instance does not see change. Which those are is
-// Incus's affair and may change with its version, so a different hash alone restarts nothing: Diff asks
-// whether such a value differs too.
-func bootHash(d DesiredInstance) string {
-	keys := map[string]string{}
-	for k, v := range d.Config {
-		if bootKey(k, nil) {
-			keys[k] = v
-		}
-	}
-
-	devices := map[string]Device{}
-	for n, dev := range d.Devices {
-		switch {
-		case !bootDevice(nil, dev):
-		case n == rootDevice:
-			devices[n] = Device{"readonly": dev["readonly"]}
-		default:
-			devices[n] = dev
-		}
-	}
-
-	parts := []any{keys, devices, d.FilesHash, d.Image.Fingerprint}
-	if d.PlacedHash != "" {
-		parts = append(parts, d.PlacedHash)
-	}
-
-	b, err := json.Marshal(parts)
-	if err != nil {
-		panic(err) // maps of strings always marshal
-	}
-
-	sum := sha256.Sum256(b)
-
-	return hex.EncodeToString(sum[:16])
 }

@@ -52,6 +52,8 @@ func (r *renderer) ports(d *DesiredInstance, s Service, index int) error {
 		} else {
 			d.Late[name] = g.device()
 		}
+
+		d.Origins[DeviceOrigin(name)] = s.Ports[0].At
 	}
 
 	return nil

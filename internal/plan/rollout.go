@@ -67,7 +67,7 @@ func Roll(in Rolling) Rolled {
 			order = append(order, w.Service)
 		}
 
-		byService[w.Service] = append(byService[w.Service], w)
+		byService[w.Service] = append(byService[w.Service], *w)
 	}
 
 	for _, s := range in.Project.Services {
