@@ -50,13 +50,14 @@ var ownImports = map[string]struct {
 	"internal/apply": {[]string{"internal/plan", "internal/calendar"}, "the loop sees Incus, the ledger and the loader through its own interfaces"},
 	"internal/api":   {[]string{"internal/plan"}, "the API speaks in nouns; the daemon hands it functions"},
 	"internal/cli": {
-		[]string{"internal/plan", "internal/api", "internal/build", "internal/compose", "internal/hostdir", "internal/state", "internal/watch"},
-		"verbs are clients of the API; only check, and the agent's children parse, dbcheck, mkdir and build, touch files themselves",
+		[]string{"internal/plan", "internal/api", "internal/buffer", "internal/build", "internal/compose", "internal/hostdir", "internal/state", "internal/watch"},
+		"verbs are clients of the API; only check, and the agent's children parse, dbcheck, mkdir, buffer and build, touch files themselves",
 	},
+	"internal/buffer":  {nil, "it enlarges sockets, and knows no nouns"},
 	"internal/hostdir": {nil, "it makes directories, and knows no nouns"},
 	"internal/publish": {nil, "it carries bytes, and knows no nouns"},
 	"internal/agent": {[]string{
-		"internal/plan", "internal/api", "internal/apply", "internal/build", "internal/compose", "internal/dns", "internal/files", "internal/health",
+		"internal/plan", "internal/api", "internal/apply", "internal/buffer", "internal/build", "internal/compose", "internal/dns", "internal/files", "internal/health",
 		"internal/hostdir", "internal/image", "internal/image/imagetest", "internal/incus", "internal/incus/incustest", "internal/publish",
 		"internal/state", "internal/watch",
 	}, "the composition root wires everything but the command line"},

@@ -51,6 +51,7 @@ func (a *Agent) notify(ctx context.Context, ready <-chan struct{}) error {
 			return nil
 		case now := <-ticker.C:
 			a.keepSockets(ctx)
+			a.widen(ctx)
 			next := a.statusLine()
 			if next != status {
 				status = next

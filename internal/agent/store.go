@@ -30,6 +30,8 @@ type store struct {
 	// seen are the counts of changes that sync was last done for, failed why it was in vain.
 	seen   [2]uint64
 	failed string
+	// widened is the count of changes that the buffers were last looked at for.
+	widened uint64
 }
 
 // identity tells open sockets apart.

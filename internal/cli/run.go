@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/incus-compose/ic-agent/internal/buffer"
 	"github.com/incus-compose/ic-agent/internal/build"
 	"github.com/incus-compose/ic-agent/internal/compose"
 	"github.com/incus-compose/ic-agent/internal/hostdir"
@@ -149,6 +150,19 @@ func dbcheck() *cobra.Command {
 				return &exit{state.ExitDamaged, err}
 			}
 			return err
+		},
+	}
+}
+
+// buffers is the helper that enlarges the agent's sockets, at the other end of one.
+func buffers() *cobra.Command {
+	return &cobra.Command{
+		Use:    "buffer",
+		Short:  "Enlarge the receive buffers of sockets for the agent (sockets in, an answer out)",
+		Hidden: true,
+		Args:   atMost(0),
+		RunE: func(*cobra.Command, []string) error {
+			return buffer.Serve(os.Stdin)
 		},
 	}
 }

@@ -153,8 +153,9 @@ func bindTCP(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
-// receiveBuffer is how many bytes of questions may wait in the kernel while all else is busy.
-const receiveBuffer = 1 << 20
+// receiveBuffer is how many bytes of questions may wait in the kernel while all else is busy; it gives less where
+// net.core.rmem_max is less.
+const receiveBuffer = 16 << 20
 
 // freebind lets a socket have its address before the bridge has it (ip(7) IP_FREEBIND), so that the first
 // question of the first container is answered. It keeps the address when the bridge is made anew. Shared lets
