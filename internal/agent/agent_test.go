@@ -21,7 +21,7 @@ import (
 
 // house is a whole agent on an Incus made of memory: real files, a real socket, a real clock.
 type house struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	conf   Config
 	server *incustest.Server
@@ -33,7 +33,7 @@ type house struct {
 }
 
 // newHouse makes a house; its Incus is down until up.
-func newHouse(t *testing.T) *house {
+func newHouse(t testing.TB) *house {
 	t.Helper()
 	h := &house{t: t, dir: t.TempDir()}
 	h.conf = Config{

@@ -131,11 +131,8 @@ func (c *Client) Images(ctx context.Context, project string) (map[string]plan.Ob
 }
 
 func (c *Client) images(ctx context.Context, project string) (map[string]plan.ObservedImage, error) {
-	var list []api.Image
-	err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
-		list, err = s.GetImages()
-		return err
-	})
+	var list []imageAnswer
+	err := c.list(ctx, "/1.0/images", project, &list)
 	images := make(map[string]plan.ObservedImage, len(list))
 	for _, i := range list {
 		images[i.Fingerprint] = plan.ObservedImage{

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	incusapi "github.com/lxc/incus/v6/client"
-	"github.com/lxc/incus/v6/shared/api"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -105,11 +103,8 @@ func poolsOf(p *plan.ObservedProject, usedBy, all []string) []string {
 
 // project returns nil for a project that does not exist.
 func (c *Client) project(ctx context.Context, name string) (*plan.ObservedProject, []string, error) {
-	var p *api.Project
-	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
-		p, _, err = s.GetProject(name)
-		return err
-	})
+	var p projectAnswer
+	err := c.get(ctx, "/1.0/projects/"+url.PathEscape(name), nil, &p)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil, nil
 	}
@@ -120,11 +115,8 @@ func (c *Client) project(ctx context.Context, name string) (*plan.ObservedProjec
 }
 
 func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork, error) {
-	var list []api.Network
-	err := c.read(ctx, "default", func(s incusapi.InstanceServer) (err error) {
-		list, err = s.GetNetworks()
-		return err
-	})
+	var list []networkAnswer
+	err := c.list(ctx, "/1.0/networks", networkProject, &list)
 	nets := make(map[string]plan.ObservedNetwork, len(list))
 	for _, n := range list {
 		nets[n.Name] = plan.ObservedNetwork{
@@ -135,25 +127,15 @@ func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork,
 }
 
 // volumes returns the custom volumes of a project in a pool, snapshots left out.
-func (c *Client) volumes(ctx context.Context, project, pool string) ([]api.StorageVolume, error) {
-	var list []api.StorageVolume
-	err := c.read(ctx, project, func(s incusapi.InstanceServer) error {
-		v := url.Values{"project": {project}, "recursion": {"1"}}
-		resp, _, err := s.RawQuery("GET", "/1.0/storage-pools/"+url.PathEscape(pool)+"/volumes/custom?"+v.Encode(), nil, "")
-		if err != nil {
-			return err
-		}
-		return resp.MetadataAsStruct(&list)
-	})
-	return slices.DeleteFunc(list, func(v api.StorageVolume) bool { return strings.Contains(v.Name, "/") }), err
+func (c *Client) volumes(ctx context.Context, project, pool string) ([]volumeAnswer, error) {
+	var list []volumeAnswer
+	err := c.list(ctx, "/1.0/storage-pools/"+url.PathEscape(pool)+"/volumes/custom", project, &list)
+	return slices.DeleteFunc(list, func(v volumeAnswer) bool { return strings.Contains(v.Name, "/") }), err
 }
 
 func (c *Client) instances(ctx context.Context, project string) (map[string]plan.ObservedInstance, error) {
-	var list []api.Instance
-	err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
-		list, err = s.GetInstances(api.InstanceTypeAny)
-		return err
-	})
+	var list []instanceAnswer
+	err := c.list(ctx, "/1.0/instances", project, &list)
 	insts := make(map[string]plan.ObservedInstance, len(list))
 	for _, i := range list {
 		insts[i.Name] = observed(i)
@@ -170,11 +152,8 @@ type Owned struct {
 // Owned returns the instances of all projects whose user.ic-agent.owner is owner, sorted by project and name,
 // with one request.
 func (c *Client) Owned(ctx context.Context, owner string) ([]Owned, error) {
-	var list []api.Instance
-	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
-		list, err = s.GetInstancesAllProjects(api.InstanceTypeAny)
-		return err
-	})
+	var list []instanceAnswer
+	err := c.list(ctx, "/1.0/instances", "", &list)
 	if err != nil {
 		return nil, fmt.Errorf("list the instances of all projects: %w", err)
 	}
@@ -190,20 +169,22 @@ func (c *Client) Owned(ctx context.Context, owner string) ([]Owned, error) {
 	return mine, nil
 }
 
-func observed(i api.Instance) plan.ObservedInstance {
+func observed(i instanceAnswer) plan.ObservedInstance {
 	o := plan.ObservedInstance{
-		Status:      plan.Status(i.Status),
+		Status:      i.Status,
 		Type:        i.Type,
 		Config:      i.Config,
-		Devices:     make(map[string]plan.Device, len(i.Devices)),
+		Devices:     i.Devices,
 		Fingerprint: i.Config["volatile.base_image"],
 		Created:     i.CreatedAt,
 		LastUsed:    i.LastUsedAt,
 		Addresses:   map[string]netip.Addr{},
 		Addresses6:  map[string]netip.Addr{},
 	}
+	if o.Devices == nil {
+		o.Devices = map[string]plan.Device{}
+	}
 	for name, dev := range i.Devices {
-		o.Devices[name] = dev
 		if dev["type"] != "nic" {
 			continue
 		}

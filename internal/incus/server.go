@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	incusapi "github.com/lxc/incus/v6/client"
-	"github.com/lxc/incus/v6/shared/api"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
@@ -42,11 +41,8 @@ func (c *Client) Server(ctx context.Context) (plan.Server, error) {
 
 // look reads the version, and the rest when it is not known for this version.
 func (c *Client) look(ctx context.Context) (facts, error) {
-	var srv *api.Server
-	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
-		srv, _, err = s.GetServer()
-		return err
-	})
+	var srv serverAnswer
+	err := c.get(ctx, "/1.0", nil, &srv)
 	if err != nil {
 		return facts{}, err
 	}
@@ -77,7 +73,7 @@ func (c *Client) look(ctx context.Context) (facts, error) {
 	return f, nil
 }
 
-func supported(srv *api.Server) error {
+func supported(srv serverAnswer) error {
 	version := srv.Environment.ServerVersion
 	missing := slices.DeleteFunc(slices.Clone(extensions), func(e string) bool {
 		return slices.Contains(srv.APIExtensions, e)
@@ -125,13 +121,7 @@ type metadata struct {
 // restartKeys tells for each documented instance key whether it takes effect at the next start only.
 func (c *Client) restartKeys(ctx context.Context) (map[string]bool, error) {
 	var meta metadata
-	err := c.read(ctx, "", func(s incusapi.InstanceServer) error {
-		resp, _, err := s.RawQuery("GET", "/1.0/metadata/configuration", nil, "")
-		if err != nil {
-			return err
-		}
-		return resp.MetadataAsStruct(&meta)
-	})
+	err := c.get(ctx, "/1.0/metadata/configuration", nil, &meta)
 	if err != nil {
 		return nil, err
 	}

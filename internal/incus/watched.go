@@ -3,11 +3,9 @@ package incus
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
-
-	incusapi "github.com/lxc/incus/v6/client"
-	"github.com/lxc/incus/v6/shared/api"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
@@ -15,11 +13,8 @@ import (
 // Instances returns the instances of all projects with one request, sorted by project and name. Config and
 // Devices include what comes from profiles.
 func (c *Client) Instances(ctx context.Context) ([]Owned, error) {
-	var list []api.Instance
-	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
-		list, err = s.GetInstancesAllProjects(api.InstanceTypeAny)
-		return err
-	})
+	var list []expandedAnswer
+	err := c.list(ctx, "/1.0/instances", "", &list)
 	if err != nil {
 		return nil, fmt.Errorf("list the instances of all projects: %w", err)
 	}
@@ -35,31 +30,29 @@ func (c *Client) Instances(ctx context.Context) ([]Owned, error) {
 
 // Instance returns one instance as Instances does; ErrNotFound when it does not exist.
 func (c *Client) Instance(ctx context.Context, project, name string) (plan.ObservedInstance, error) {
-	i, _, err := c.instance(ctx, project, name)
+	var i expandedAnswer
+	err := c.get(ctx, "/1.0/instances/"+url.PathEscape(name), url.Values{"project": {project}}, &i)
 	if err != nil {
 		return plan.ObservedInstance{}, fmt.Errorf("read instance %s in project %s: %w", name, project, err)
 	}
-	return expanded(*i), nil
+	return expanded(i), nil
 }
 
 // expanded is observed with what profiles add.
-func expanded(i api.Instance) plan.ObservedInstance {
+func expanded(i expandedAnswer) plan.ObservedInstance {
 	if i.ExpandedConfig != nil {
 		i.Config = i.ExpandedConfig
 	}
 	if i.ExpandedDevices != nil {
 		i.Devices = i.ExpandedDevices
 	}
-	return observed(i)
+	return observed(i.instanceAnswer)
 }
 
 // ProjectKeys returns one config key of every project that has it, by project.
 func (c *Client) ProjectKeys(ctx context.Context, key string) (map[string]string, error) {
-	var list []api.Project
-	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
-		list, err = s.GetProjects()
-		return err
-	})
+	var list []projectAnswer
+	err := c.get(ctx, "/1.0/projects", url.Values{"recursion": {"1"}}, &list)
 	if err != nil {
 		return nil, fmt.Errorf("list the projects: %w", err)
 	}

@@ -70,13 +70,14 @@ func Roll(in Rolling) Rolled {
 		byService[w.Service] = append(byService[w.Service], *w)
 	}
 
-	for _, s := range in.Project.Services {
+	at := map[string]int{}
+	for i, s := range in.Project.Services {
 		r.keep(s.Name, byService[s.Name] != nil)
+		at[s.Name] = i
 	}
 
 	for _, name := range order {
-		i := slices.IndexFunc(in.Project.Services, func(s Service) bool { return s.Name == name })
-		r.service(in.Project.Services[i], byService[name])
+		r.service(in.Project.Services[at[name]], byService[name])
 	}
 
 	slices.SortFunc(r.out.Want.Instances, func(a, b DesiredInstance) int { return strings.Compare(a.Name, b.Name) })
