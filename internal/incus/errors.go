@@ -75,10 +75,10 @@ var texts = []struct {
 }{
 	{"incus is shutting down", ErrUnavailable}, // for as long as operations keep it, which may be a minute
 	{"instance is busy running a", ErrBusy},
+	{"invalid pid -1", ErrBusy}, // of the state of one that is about to be cleared up
 	{"a matching non-reusable operation has now succeeded", ErrBusy},
 	{"the instance is already running", errRunning},
 	{"the instance is already stopped", errStopped},
-	{"incus is shutting down", ErrUnavailable},
 	{"etag doesn't match", ErrConflict},
 	{"no space left on device", ErrNoSpace},
 	{"disk quota exceeded", ErrNoSpace},

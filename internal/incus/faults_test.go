@@ -350,6 +350,22 @@ func TestABusyInstanceIsTriedForAFewSeconds(t *testing.T) {
 	})
 }
 
+func TestARunThatIsNotClearedUpIsNoRun(t *testing.T) {
+	inBubble(t, incustest.Options{}, func(s *stage) {
+		s.do(web(false))
+		s.srv.Fail(incustest.Fault{Method: "PUT", Path: "/1.0/instances/web/state", Times: 2, Op: "The instance is already running"})
+		s.do(plan.StartInstance{Name: "web"})
+		if s.status() != "Running" {
+			s.Errorf("status %s, and the start was said to be done", s.status())
+		}
+		s.srv.ForgetCalls()
+		s.do(plan.StartInstance{Name: "web"})
+		if n := len(s.srv.Writes()); n != 1 {
+			s.Errorf("%d tries to start what runs", n)
+		}
+	})
+}
+
 func TestAForeignWriterWhoIsAlwaysFaster(t *testing.T) {
 	inBubble(t, incustest.Options{}, func(s *stage) {
 		s.do(web(false))

@@ -29,14 +29,20 @@ func (c *Client) explained(ctx context.Context, project, name string, err error)
 		return err
 	}
 	kinds := []error{err}
-	if strings.Contains(why, "Failed to exec") {
+	switch {
+	case strings.Contains(why, "Failed to exec"):
 		kinds = append(kinds, ErrProgram)
+	case clearing.MatchString(why):
+		kinds = append(kinds, ErrBusy)
 	}
 	return kinded{fmt.Errorf("the container does not start: %s", why), kinds}
 }
 
 // noSource is how Incus refuses a bind mount of what does not exist.
 var noSource = regexp.MustCompile(`Missing source path "([^"]+)"`)
+
+// clearing is how a start ends from which the hooks of the run before took the rights to its own directory.
+var clearing = regexp.MustCompile(`^Permission denied - Failed to mount ".*/credentials"`)
 
 // lxcError is a line of liblxc's log: level, category, place, text.
 var lxcError = regexp.MustCompile(` ERROR +\S+ - \S+ - (.+)`)

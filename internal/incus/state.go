@@ -15,14 +15,50 @@ import (
 
 // startInstance starts. A start by somebody else that is under way is waited for by Incus itself.
 func (c *Client) startInstance(ctx context.Context, project string, op plan.StartInstance) error {
+	c.cleared(ctx, project, op.Name)
 	err := patiently(ctx, func() error {
-		return c.state(ctx, project, op.Name, c.opt.StartTimeout, api.InstanceStatePut{Action: "start"})
+		err := c.state(ctx, project, op.Name, c.opt.StartTimeout, api.InstanceStatePut{Action: "start"})
+		if errors.Is(err, errRunning) {
+			return c.runs(ctx, project, op.Name)
+		}
+		return c.explained(ctx, project, op.Name, err)
 	})
-	if errors.Is(err, errRunning) {
-		return nil
+	return c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Running) })
+}
+
+// restful is how long after the begin of a run its hooks may still be at work, unseen, if it ended while it began.
+const restful = 500 * time.Millisecond
+
+// cleared waits while Incus has still to clear up after a program that has ended: the hooks of the run before would
+// take devices and rights from one that begins now. It shows in the power state that Incus keeps, which a crash of
+// the host leaves as it was for good, so the wait has an end; and not at all when the run ended while it began.
+func (c *Client) cleared(ctx context.Context, project, name string) {
+	for try := 1; try <= 3; try++ {
+		i, _, err := c.instance(ctx, project, name)
+		if err != nil || i.StatusCode != api.Stopped {
+			return
+		}
+		wait := restful - time.Since(i.LastUsedAt)
+		if i.Config["volatile.last_state.power"] == "RUNNING" {
+			wait = max(wait, backoff(try))
+		}
+		if wait <= 0 || pause(ctx, wait) != nil {
+			return
+		}
 	}
-	err = c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Running) })
-	return c.explained(ctx, project, op.Name, err)
+}
+
+// runs tells whether an instance runs of which Incus says so. While Incus clears up after a program that has ended it
+// says "running" of it too, to reads as well; only its process is gone then: the instance is busy, to be asked again.
+func (c *Client) runs(ctx context.Context, project, name string) error {
+	pid, err := c.ProcessOf(ctx, project, name)
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		return kinded{errors.New("its last run is not cleared up"), []error{ErrBusy}}
+	}
+	return nil
 }
 
 // stopInstance asks the app to end, and ends it when it does not. Without the second part a timed-out stop

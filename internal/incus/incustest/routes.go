@@ -46,6 +46,7 @@ func (s *Server) routes() *http.ServeMux {
 		"PATCH /1.0/instances/{name}":            s.patchInstance,
 		"POST /1.0/instances/{name}":             s.renameInstance,
 		"DELETE /1.0/instances/{name}":           s.deleteInstance,
+		"GET /1.0/instances/{name}/state":        s.getState,
 		"PUT /1.0/instances/{name}/state":        s.putState,
 		"POST /1.0/instances/{name}/rebuild":     s.rebuildInstance,
 		"POST /1.0/instances/{name}/exec":        s.postExec,

@@ -14,6 +14,24 @@ import (
 
 var errStopped = says("The instance is already stopped")
 
+// aProcess is the number of every first process. None runs here.
+const aProcess = 4242
+
+// getState tells of the state what the agent asks for: whether there is a process.
+func (s *Server) getState(r *http.Request) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.find(project(r), r.PathValue("name"))
+	if err != nil {
+		return failed(err)
+	}
+	st := api.InstanceState{Status: i.api.Status, StatusCode: i.api.StatusCode, Pid: -1}
+	if i.running() {
+		st.Pid = aProcess
+	}
+	return ok(st)
+}
+
 func (s *Server) putState(r *http.Request) reply {
 	req := api.InstanceStatePut{Timeout: -1}
 	err := body(r, &req)

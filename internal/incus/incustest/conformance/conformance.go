@@ -35,6 +35,7 @@ var (
 	obedient = app("/bin/sh -c 'trap \"exit 0\" TERM; while :; do sleep 0.1; done'")
 	stubborn = app("/bin/sleep 1000")
 	brief    = app("/bin/sleep 1")
+	instant  = app("/bin/true")
 )
 
 func app(argv string) map[string]string {
@@ -84,6 +85,7 @@ var cases = []struct {
 	{"two changes at once both arrive", updateConcurrently},
 	{"volatile keys are not touched", updateVolatile},
 	{"starting what runs is a success", startTwice},
+	{"a start right after an end is a run of its own", startAfterEnd},
 	{"an app that obeys ends within its grace", stopObedient},
 	{"an app that ignores the stop is ended", stopStubborn},
 	{"an instance that is being stopped is busy", busyWhileStopping},

@@ -157,6 +157,25 @@ func updateVolatile(s *suite) {
 	s.fails(plan.UpdateInstance{Name: "web", Config: map[string]string{"volatile.base_image": "x"}}, incus.ErrRefused)
 }
 
+// startAfterEnd starts while Incus clears up after the run before, when it says "already running" of what is not.
+func startAfterEnd(s *suite) {
+	s.running(instant)
+	for range 8 {
+		if s.host.Exit != nil {
+			s.host.Exit(project, "web")
+		}
+		for ended := false; !ended; ended = s.instance("web").Status == plan.Stopped {
+			<-time.After(time.Millisecond) // or two runs begin at one time, in the fake
+		}
+		before := s.instance("web").LastUsed
+		s.do(plan.StartInstance{Name: "web"})
+		after := s.instance("web").LastUsed
+		if !after.After(before) {
+			s.Errorf("last used %s before the start and %s after it", before, after)
+		}
+	}
+}
+
 func startTwice(s *suite) {
 	s.project()
 	s.do(s.create("web", obedient, "10"))
