@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// queue holds the probes that wait for a worker, by project, and shares the workers out: a project gets no more
-// than its part while others want some too, and never all, so that one whose probes hang delays nobody.
+// queue holds the probes that wait for a worker, by project, and shares the workers out in turn. A project has no more
+// of them than are free: one alone gets half, and however many of its probes hang, the next project finds as many
+// workers, the one after it half of those. A share by the number of projects would leave workers idle while probes wait.
 type queue struct {
 	workers, busy int
 	projects      map[string]*share
@@ -77,11 +78,10 @@ func (q *queue) take() (waiting, bool) {
 		return waiting{}, false
 	}
 
-	spare := q.workers / 8 // for a project that comes along
-	limit := max(1, (q.workers-spare)/max(1, len(q.projects)))
+	free := q.workers - q.busy
 	for i, project := range q.order {
 		s := q.projects[project]
-		if s.busy >= limit {
+		if s.busy >= free {
 			continue
 		}
 

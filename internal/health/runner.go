@@ -86,13 +86,13 @@ type Options struct {
 	Save  func(map[ID]Saved) error
 	// Log is for transitions; nil means nowhere.
 	Log *slog.Logger
-	// Workers bounds the probes at once; 0 means 128.
+	// Workers bounds the probes at once; 0 means 256, of which one project gets half.
 	Workers int
 }
 
 // The sizes of things.
 const (
-	defaultWorkers = 128
+	defaultWorkers = 256
 	maxReads       = 8
 	maxRestarts    = 4
 	maxWrites      = 8

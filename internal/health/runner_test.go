@@ -208,6 +208,29 @@ func TestH27HangingProbesOfOneProjectDelayNobodyElse(t *testing.T) {
 	})
 }
 
+func TestH27AProjectIsNotHeldBackWhileWorkersAreIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{probe: func(ctx context.Context, i Instance) Result {
+			if i.ID.Project == "p0" && i.ID.Name < "i5" {
+				return takes(time.Minute)(ctx, i)
+			}
+			return takes(5*time.Second)(ctx, i)
+		}}
+		f.add("p0", 8, checked())
+		for n := range 60 {
+			f.add(fmt.Sprintf("p%d", n+1), 3, checked())
+		}
+		f.run(t, 5*time.Minute, nil)
+		for id, at := range f.begun {
+			for n := 1; !(id.Project == "p0" && id.Name < "i5") && n < len(at); n++ {
+				if d := at[n].Sub(at[n-1]); d > 15*time.Second+100*time.Millisecond {
+					t.Fatalf("%s waited %s", id, d)
+				}
+			}
+		}
+	})
+}
+
 func TestH14AStopCancelsTheProbeAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancelled := make(chan time.Time, 1)
