@@ -7,47 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// Probe is a check made from the host into the instance's network: it needs no program in the instance. It is
-// the JSON of KeyProbe, for example {"type":"http","port":8080,"path":"/healthz"}.
-type Probe struct {
-	// Type is "tcp" (a connection is accepted), "http" (a request is answered), "grpc" (grpc.health.v1 says
-	// SERVING), "dns" (a name resolves), "redis" (PING is answered) or "postgres" (it takes connections).
-	Type string `json:"type"`
-	// Port is the port in the instance; 0 means 80 for http, 443 with TLS, 53 for dns, 6379 for redis, 5432
-	// for postgres; tcp and grpc need it.
-	Port int `json:"port,omitempty"`
-	// Path is the path and query of an http request; empty means "/".
-	Path string `json:"path,omitempty"`
-	// Method is the http method; empty means GET.
-	Method string `json:"method,omitempty"`
-	// Host is the Host header, and the name asked for in TLS; empty means the address.
-	Host string `json:"host,omitempty"`
-	// Headers are sent with an http request.
-	Headers map[string]string `json:"headers,omitempty"`
-	// Status is the http status expected; 0 means any from 200 to 399. Any takes every status, and Follow goes
-	// where a redirection says, up to five times, as long as that is the same instance and port.
-	Status int  `json:"status,omitempty"`
-	Any    bool `json:"any,omitempty"`
-	Follow bool `json:"follow,omitempty"`
-	// Body is a text the first 64 KiB of an http or redis answer must contain; empty means none.
-	Body string `json:"body,omitempty"`
-	// TLS asks for TLS under http, tcp and grpc. The certificate is not verified unless Verify is set.
-	TLS    bool `json:"tls,omitempty"`
-	Verify bool `json:"verify,omitempty"`
-	// Service is the service's name for grpc; empty means the server as a whole.
-	Service string `json:"service,omitempty"`
-	// Name is what dns asks for.
-	Name string `json:"name,omitempty"`
-	// Password is what redis is told before; empty means nothing.
-	Password string `json:"password,omitempty"`
-	// Within is a limit closer than the check's timeout; 0 means none.
-	Within time.Duration `json:"-"`
-	// Device is the NIC whose address is used; empty means the first with a static address.
-	Device string `json:"device,omitempty"`
-}
+// Probe is a check made from the host; plan has its one definition, which compose files and this package share.
+type Probe = plan.Probe
 
 func parseProbe(text string) (*Probe, error) {
 	dec := json.NewDecoder(bytes.NewReader([]byte(text)))
@@ -83,25 +48,8 @@ func parseProbe(text string) (*Probe, error) {
 	return &p, nil
 }
 
-// At is the port to connect to.
-func (p Probe) At() int {
-	switch {
-	case p.Port != 0:
-		return p.Port
-	case p.Type == "dns":
-		return 53
-	case p.Type == "redis":
-		return 6379
-	case p.Type == "postgres":
-		return 5432
-	case p.TLS:
-		return 443
-	}
-
-	return 80
-}
-
-func (p Probe) same(o Probe) bool {
+// sameProbe tells whether two ask for the same.
+func sameProbe(p, o Probe) bool {
 	if !maps.Equal(p.Headers, o.Headers) {
 		return false
 	}
@@ -109,17 +57,4 @@ func (p Probe) same(o Probe) bool {
 	p.Headers, o.Headers = nil, nil
 
 	return mustJSON(p) == mustJSON(o)
-}
-
-// String tells the probe in a few words: "http :8080/healthz".
-func (p Probe) String() string {
-	s := fmt.Sprintf("%s :%d", p.Type, p.At())
-	switch p.Type {
-	case "http":
-		return s + "/" + strings.TrimPrefix(p.Path, "/")
-	case "dns":
-		return s + " " + p.Name
-	}
-
-	return s
 }

@@ -97,11 +97,11 @@ func (o *options) curl() *Probe {
 		case "--connect-timeout":
 			_ = o.limit(value, attached)
 		case "-A", "--user-agent":
-			p.header("User-Agent", o.text(value, attached))
+			setHeader(&p, "User-Agent", o.text(value, attached))
 		case "-H", "--header":
 			key, v, ok := strings.Cut(o.text(value, attached), ":")
 			o.wrong = o.wrong || !ok || strings.TrimSpace(v) == ""
-			p.header(key, strings.TrimSpace(v))
+			setHeader(&p, key, strings.TrimSpace(v))
 		case "--url":
 			o.once(&address, o.text(value, attached))
 		default:
@@ -133,7 +133,8 @@ func (o *options) once(into *string, arg string) {
 	*into = arg
 }
 
-func (p *Probe) header(key, value string) {
+// setHeader adds a header that a command names.
+func setHeader(p *Probe, key, value string) {
 	if p.Headers == nil {
 		p.Headers = map[string]string{}
 	}
@@ -173,7 +174,7 @@ func (o *options) wget() *Probe {
 		case "--header":
 			key, v, ok := strings.Cut(o.text(value, attached), ":")
 			o.wrong = o.wrong || !ok
-			headers.header(key, strings.TrimSpace(v))
+			setHeader(&headers, key, strings.TrimSpace(v))
 		default:
 			o.once(&address, name)
 		}

@@ -106,7 +106,7 @@ func (s Spec) Checked() bool { return len(s.Test) > 0 || s.Probe != nil }
 
 // SameCheck tells whether two specs judge by the same thing, so that what was learned of one holds for the other.
 func (s Spec) SameCheck(o Spec) bool {
-	return s.Auto == o.Auto && slices.Equal(s.Test, o.Test) && (s.Probe == nil) == (o.Probe == nil) && (s.Probe == nil || s.Probe.same(*o.Probe))
+	return s.Auto == o.Auto && slices.Equal(s.Test, o.Test) && (s.Probe == nil) == (o.Probe == nil) && (s.Probe == nil || sameProbe(*s.Probe, *o.Probe))
 }
 
 // ParseSpec reads the keys of an instance. watched tells whether it is ours to look after; when it is not though

@@ -233,9 +233,9 @@ func (e *entry) row() Row {
 func (s Spec) Words() string {
 	switch {
 	case s.Probe != nil:
-		return s.Probe.String()
+		return s.Probe.Words()
 	case s.Shortcut != nil:
-		return s.Shortcut.String() + " (auto)"
+		return s.Shortcut.Words() + " (auto)"
 	case len(s.Test) == 0:
 		return ""
 	case s.Test[0] == "CMD-SHELL":

@@ -104,7 +104,7 @@ func (g guest) warn(ctx context.Context) error {
 	for _, i := range all {
 		spec, _, _, _ := health.ParseSpec(i.Instance.Config)
 		if i.Project == g.project && spec.Probe != nil {
-			g.say("%s stays without a verdict: its check, %s, is made over the network, which the instance has not", i.Name, spec.Probe)
+			g.say("%s stays without a verdict: its check, %s, is made over the network, which the instance has not", i.Name, spec.Probe.Words())
 		}
 	}
 

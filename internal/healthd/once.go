@@ -92,13 +92,13 @@ func (p once) run(ctx context.Context, try string) int {
 	p.say("timing", "interval %s, timeout %s, retries %d, start period %s", spec.Interval, spec.Timeout, spec.Retries, spec.StartPeriod)
 	p.say("status", "%s", cmp.Or(i.Config[health.KeyStatus], "none yet"))
 	if spec.Probe != nil {
-		p.say("check", "%s, from the host", spec.Probe)
+		p.say("check", "%s, from the host", spec.Probe.Words())
 		return p.result(p.prober.fromHost(ctx, i, *spec.Probe, spec.Timeout), spec)
 	}
 
 	if spec.Shortcut != nil {
 		r := p.prober.fromHost(ctx, i, *spec.Shortcut, min(spec.Timeout, shortcutLimit))
-		p.say("from host", "%s: %s after %s: %s", spec.Shortcut, r.Verdict, r.Took.Round(10*time.Microsecond), r.Output)
+		p.say("from host", "%s: %s after %s: %s", spec.Shortcut.Words(), r.Verdict, r.Took.Round(10*time.Microsecond), r.Output)
 	} else if spec.Auto {
 		p.say("from host", "not a form that is known there: it is run in the instance only")
 	}

@@ -77,38 +77,6 @@ type ServiceExtension struct {
 	Protect bool
 }
 
-// Probe is a check made from the host into the instance's network. Its JSON is what the health daemon reads in
-// "user.ic-agent.probe".
-type Probe struct {
-	// Type is "http", "tcp", "grpc", "dns", "redis" or "postgres"; or "auto" alone: what the healthcheck's command
-	// would do, where the health daemon knows its form.
-	Type string `json:"type"`
-	// Port is the port in the instance; 0 means 80 for http, 443 with TLS, 53 for dns, 6379 for redis, 5432 for
-	// postgres.
-	Port int `json:"port,omitempty"`
-	// Path is the path and query of an http request; empty means "/".
-	Path string `json:"path,omitempty"`
-	// Method is the http method; empty means GET.
-	Method string `json:"method,omitempty"`
-	// Host is the Host header, and the name asked for in TLS; empty means the address.
-	Host string `json:"host,omitempty"`
-	// Headers are sent with an http request.
-	Headers map[string]string `json:"headers,omitempty"`
-	// Status is the http status expected; 0 means any from 200 to 399.
-	Status int `json:"status,omitempty"`
-	// Body is a text that an http answer must contain; empty means none.
-	Body string `json:"body,omitempty"`
-	// TLS asks for TLS under http, tcp and grpc. The certificate is not verified unless Verify is set.
-	TLS    bool `json:"tls,omitempty"`
-	Verify bool `json:"verify,omitempty"`
-	// Service is the service's name for grpc; empty means the server as a whole.
-	Service string `json:"service,omitempty"`
-	// Name is what dns asks for.
-	Name string `json:"name,omitempty"`
-	// Device is the NIC whose address is used; empty means the first with a static address.
-	Device string `json:"device,omitempty"`
-}
-
 // Hook is a command run in an instance after its start or before its stop (compose-spec "post_start",
 // "pre_stop").
 type Hook struct {
