@@ -23,6 +23,8 @@ const (
 	budgetBurst   = 20
 	budgetRefill  = 5.0
 	budgetStarved = 1.0
+	// stillStarting is how long after the last start that was not ours Incus may still be starting what ran.
+	stillStarting = 30 * time.Second
 	// A storm is when so large a part of all checks, and no less than that many, turned unhealthy within a
 	// minute: then it is hardly the fault of each.
 	stormPart   = 0.2
@@ -89,6 +91,11 @@ type waitingRestart struct {
 // beginRestart queues a restart, or holds it back where the host is in no state for it.
 func (r *Runner) beginRestart(e *entry, a Restart, now time.Time) {
 	if a.Kind == "unhealthy" && r.pause(now) {
+		r.step(e, Restarted{Gen: a.Gen, Held: true}, now)
+		return
+	}
+
+	if a.Patient && now.Sub(r.begun) < stillStarting { // Incus starts what ran, one after the other, and is at it
 		r.step(e, Restarted{Gen: a.Gen, Held: true}, now)
 		return
 	}

@@ -253,6 +253,10 @@ func (r *Runner) apply(e *entry, inst Instance, exit Exit, read, now time.Time) 
 		e.hint = Hint{}
 	}
 
+	if inst.State == StateRunning && e.m.state != StateRunning && !e.m.restarting && !e.m.ours {
+		r.begun = now
+	}
+
 	r.step(e, seen, now)
 	r.rewrite(e, inst, read, now)
 }

@@ -53,6 +53,7 @@ type Machine struct {
 	healing    bool      // the restart that is due is for bad health
 	healed     bool      // the restart at work is
 	patient    bool      // the restart that is due waited for Incus
+	waited     bool      // the restart at work did
 	restarting bool
 	// changing says that the agent ended the last run.
 	changing bool
@@ -100,8 +101,12 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 	return m.acts
 }
 
-// Next is when a Tick is wanted; zero for never.
+// Next is when a Tick is wanted; zero for never, and before the instance was seen.
 func (m *Machine) Next() time.Time {
+	if m.state == "" {
+		return time.Time{}
+	}
+
 	next := m.due
 	if m.busy || m.state != StateRunning || m.restarting {
 		next = time.Time{}

@@ -20,6 +20,8 @@ func (m *Machine) seeStopped(e Seen, now time.Time, first bool) {
 	known := first && m.status == Stopped && e.Started.Equal(m.run) && !e.Told
 	m.end(e, now)
 	switch {
+	case known && resumed && e.Powered:
+		m.leave(now)
 	case known && resumed:
 		m.restartDue = now.Add(m.spec.Restart.after(m.step, m.random()))
 	case known: // an earlier daemon decided about this end
@@ -168,14 +170,13 @@ func (m *Machine) restart() {
 	}
 
 	m.cancelProbe()
-	patient := m.patient
-	m.healed = m.healing
+	m.healed, m.waited = m.healing, m.patient
 	m.dropRestart()
 	m.restarting = true
 	m.restartGen++
 	m.step++
 	m.count++
-	m.do(Restart{Gen: m.restartGen, Stop: running, Run: m.run, Patient: patient, Kind: kind, Reason: m.reason})
+	m.do(Restart{Gen: m.restartGen, Stop: running, Run: m.run, Patient: m.waited, Kind: kind, Reason: m.reason})
 }
 
 func (m *Machine) restarted(e Restarted, now time.Time) {
@@ -194,7 +195,7 @@ func (m *Machine) restarted(e Restarted, now time.Time) {
 		m.step, m.count = max(0, m.step-1), max(0, m.count-1)
 		m.resume(now)
 		if e.Held && m.wanted() {
-			m.healing = m.state == StateRunning
+			m.healing, m.patient = m.state == StateRunning, m.waited
 			m.restartDue = now.Add(holdFor + time.Duration(m.random()*float64(holdFor)))
 		}
 	case e.Err == "":

@@ -442,10 +442,24 @@ func TestH32ADaemonRestartChangesNothing(t *testing.T) {
 		l.crash(1)
 		l.log = nil
 		l.again()
+		l.pass(time.Hour) // nothing is begun before it was seen
+		l.expect()
 		l.seen(StateStopped, func(e *Seen) { e.Exit = Exit{Known: true, Code: 1} })
 		if got := l.m.Next().Sub(l.now); got != 800*time.Millisecond {
 			t.Fatalf("restart after %s", got)
 		}
+	})
+	t.Run("a restart that Incus was left to", func(t *testing.T) {
+		l := up(t, keys(KeyRestart, "always"))
+		down := func(e *Seen) { e.Powered = true }
+		l.seen(StateStopped, down, func(e *Seen) { e.Told = true })
+		l.log = nil
+		l.again()
+		l.seen(StateStopped, down)
+		l.pass(bootGrace - time.Second)
+		l.expect()
+		l.pass(2 * time.Second)
+		l.expect("restart ended stop=false")
 	})
 	t.Run("a done job stays done", func(t *testing.T) {
 		l := up(t, keys(KeyRestart, "on-failure"))

@@ -127,6 +127,7 @@ type Runner struct {
 	listing   bool
 	relist    bool
 	listed    time.Time // when everything was last read; zero for never
+	begun     time.Time // when an instance was last seen to have been started by another; zero for never
 	refused   map[string]string
 	away      bool
 	saveDue   time.Time

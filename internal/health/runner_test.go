@@ -282,6 +282,42 @@ func TestH28AStormOfFailuresPausesRestarts(t *testing.T) {
 	})
 }
 
+// turn changes an instance, and a hint says so.
+func (f *fleet) turn(t *testing.T, r *Runner, at int, change func(i *Instance), h Hint) {
+	t.Helper()
+	f.mu.Lock()
+	change(&f.list[at])
+	h.ID = f.list[at].ID
+	f.mu.Unlock()
+	r.post(t.Context(), func(now time.Time) { r.hint(h, now) })
+	time.Sleep(time.Millisecond)
+}
+
+func TestH26IncusThatIsStillStartingWhatRanIsLeftToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{probe: takes(time.Millisecond)}
+		f.add("a", 10, keys(KeyRestart, "always"))
+		f.run(t, 10*time.Second, func(r *Runner) {
+			for i := range f.list {
+				f.turn(t, r, i, func(i *Instance) {
+					i.State, i.Config = StateStopped, keys(KeyRestart, "always", "volatile.last_state.power", "RUNNING")
+				}, Hint{Ended: true})
+			}
+			for i := range f.list[1:] { // one each 20 s: three minutes
+				time.Sleep(20 * time.Second)
+				f.turn(t, r, i+1, func(i *Instance) { i.State, i.Started = StateRunning, time.Now() }, Hint{})
+			}
+			if f.starts != 0 {
+				t.Errorf("%d were started while Incus was at it", f.starts)
+			}
+			time.Sleep(stillStarting + 2*holdFor)
+			if f.starts != 1 {
+				t.Errorf("%d starts, want that of the one which Incus forgot", f.starts)
+			}
+		})
+	})
+}
+
 func TestX6TheBudgetOfRestarts(t *testing.T) {
 	var g guard
 	now := epoch
