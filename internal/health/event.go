@@ -149,6 +149,8 @@ type Action interface{ action() }
 type RunProbe struct {
 	Gen  uint64
 	Spec Spec
+	// Due is when it should begin.
+	Due time.Time
 }
 
 // CancelProbe ends the probe at work; its result is not wanted.

@@ -336,6 +336,6 @@ func (m *Machine) tick(now time.Time) {
 
 	m.gen++
 	m.probing, m.busy, m.spread = true, true, false
+	m.do(RunProbe{Gen: m.gen, Spec: m.spec, Due: m.due})
 	m.due = time.Time{}
-	m.do(RunProbe{Gen: m.gen, Spec: m.spec})
 }

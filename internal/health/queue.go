@@ -125,26 +125,27 @@ func (r *Runner) probe(e *entry, a RunProbe) {
 	e.probe = r.spawn(func(ctx context.Context) func(time.Time) {
 		result, clean := r.opt.Prober.Probe(ctx, inst, a.Spec)
 		if clean != nil {
-			r.post(ctx, func(now time.Time) { r.probed(e, a.Gen, result, now) })
+			r.post(ctx, func(now time.Time) { r.probed(e, a, result, now) })
 			killed := clean()
 			return func(now time.Time) { r.freed(e, a.Gen, killed, now) }
 		}
 
 		return func(now time.Time) {
-			r.probed(e, a.Gen, result, now)
+			r.probed(e, a, result, now)
 			r.freed(e, a.Gen, true, now)
 		}
 	})
 }
 
-func (r *Runner) probed(e *entry, gen uint64, result Result, now time.Time) {
+func (r *Runner) probed(e *entry, a RunProbe, result Result, now time.Time) {
+	r.count.late(max(0, result.At.Sub(a.Due)))
 	if r.entries[e.id] != e || e.m == nil {
 		return
 	}
 
 	starved := r.opt.Starved != nil && r.opt.Starved()
 	r.count.probe(result)
-	r.step(e, Probed{Gen: gen, Result: result, Starved: starved}, now)
+	r.step(e, Probed{Gen: a.Gen, Result: result, Starved: starved}, now)
 }
 
 func (r *Runner) freed(e *entry, gen uint64, killed bool, now time.Time) {

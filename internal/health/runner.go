@@ -342,7 +342,10 @@ func (r *Runner) wake(e *entry, now time.Time) {
 		return
 	}
 
-	r.count.late(now.Sub(due))
+	if !due.Equal(e.m.due) { // a restart; a probe is begun when there is a worker
+		r.count.late(now.Sub(due))
+	}
+
 	r.step(e, Tick{}, now)
 }
 

@@ -61,7 +61,7 @@ type Counters struct {
 	Changes  map[Status]uint64  `json:"changes"`
 	// Leaked counts probes that left something behind.
 	Leaked uint64 `json:"leaked"`
-	// Late counts by how late a probe or restart was begun, in the steps of LateSteps, and Took by how long
+	// Late counts by how late a probe really ran, or a restart was begun, in the steps of LateSteps, and Took by how long
 	// a probe took, in those of TookSteps; the last of each is for all above.
 	Late []uint64 `json:"late"`
 	Took []uint64 `json:"took"`

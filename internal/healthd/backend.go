@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/incus-compose/ic-agent/internal/health"
 	"github.com/incus-compose/ic-agent/internal/incus"
@@ -228,8 +231,10 @@ func (b *backend) Look(ctx context.Context, id health.ID) (health.Instance, erro
 func shown(project, name string, o plan.ObservedInstance) health.Instance {
 	i := health.Instance{
 		ID: health.ID{Project: project, Name: name}, State: health.StateBetween, Started: o.LastUsed, Config: o.Config,
-		Devices: make(map[string]map[string]string, len(o.Devices)),
+		Devices: map[string]map[string]string{},
 	}
+	// It is kept for as long as the instance lives: most of what Incus tells of one is nothing to us.
+	maps.DeleteFunc(i.Config, func(key, _ string) bool { return !wanted(key) })
 	switch o.Status {
 	case "Running", "Ready":
 		i.State = health.StateRunning
@@ -240,18 +245,27 @@ func shown(project, name string, o plan.ObservedInstance) health.Instance {
 	}
 
 	for n, d := range o.Devices {
-		i.Devices[n] = d
+		if d["type"] == "nic" {
+			i.Devices[n] = d
+		}
 	}
 
 	return i
 }
 
+// wanted tells of the keys of an instance that matter to health, or to how its checks are made.
+func wanted(key string) bool {
+	return slices.ContainsFunc([]string{"user.healthcheck.", "user.ic-agent.", "environment.", "oci.", "boot."}, func(prefix string) bool {
+		return strings.HasPrefix(key, prefix)
+	}) || key == "volatile.last_state.power"
+}
+
 // Exit tells how the program of a stopped instance ended: by the kernel, else by the container's log.
 func (b *backend) Exit(ctx context.Context, id health.ID) (health.Exit, error) {
+	b.mu.Lock()
+	run := b.runs[id]
+	b.mu.Unlock()
 	if b.exits != nil {
-		b.mu.Lock()
-		run := b.runs[id]
-		b.mu.Unlock()
 		exit := b.exits.of(id, run)
 		if exit.Known {
 			return exit, nil
@@ -266,6 +280,10 @@ func (b *backend) Exit(ctx context.Context, id health.ID) (health.Exit, error) {
 	exit := health.Exit{Known: e.Known, Code: e.Code}
 	if e.Signal != 0 {
 		exit.Signal = fmt.Sprint(e.Signal)
+	}
+
+	if b.exits != nil && exit.Code == 128+int(unix.SIGKILL) {
+		exit.OOM = b.exits.starved(id, run) // an older kernel tells no exit code, but counts the kills
 	}
 
 	return exit, nil

@@ -113,6 +113,20 @@ func (x *exits) of(id health.ID, run time.Time) health.Exit {
 	return f.exit
 }
 
+// starved tells whether a run that has ended was followed, and had a kill for want of memory.
+func (x *exits) starved(id health.ID, run time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := x.byID[id]
+	if f == nil || !f.run.Equal(run) {
+		return false
+	}
+
+	x.count(f)
+
+	return f.oom
+}
+
 // hear hears the ends until ctx ends.
 func (x *exits) hear(ctx context.Context) {
 	events := make([]unix.EpollEvent, 64)

@@ -114,6 +114,9 @@ func TestH20ExitCodesFromTheKernel(t *testing.T) {
 			if got != want || tells(t) && got.String() != c.says {
 				t.Errorf("it is %+v (%s), want %+v", got, got, want)
 			}
+			if x.starved(id, run) != c.oom || x.starved(id, time.Unix(6, 0)) {
+				t.Error("what the control group counted is not found, or for another run")
+			}
 			if got := x.of(id, time.Unix(6, 0)); got.Known {
 				t.Errorf("another run ended with %s", got)
 			}

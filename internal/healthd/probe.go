@@ -44,9 +44,12 @@ done`
 type prober struct {
 	c     *incus.Client
 	short *shortcuts
+	gate  gate // for what gets a process in an instance
 }
 
-func newProber(c *incus.Client) prober { return prober{c, &shortcuts{vain: map[health.ID]vain{}}} }
+func newProber(c *incus.Client) prober {
+	return prober{c, &shortcuts{vain: map[health.ID]vain{}}, newGate()}
+}
 
 // Probe makes one.
 func (p prober) Probe(ctx context.Context, i health.Instance, s health.Spec) (health.Result, func() bool) {
@@ -86,6 +89,13 @@ func (p prober) exec(ctx context.Context, i health.Instance, s health.Spec) (hea
 		Argv: s.Argv(), UID: number(i.Config["oci.uid"]), GID: number(i.Config["oci.gid"]), Cwd: i.Config["oci.cwd"],
 		Env: map[string]string{markVariable: mark}, Limit: keepOutput, Start: startBudget, Run: s.Timeout,
 	}
+	leave, err := p.gate.enter(ctx)
+	if err != nil {
+		return health.Result{Verdict: health.NoAnswer, Output: "called off", At: time.Now()}, nil
+	}
+
+	defer leave()
+	cmd.Begun = leave
 	at := time.Now()
 	e, err := p.c.Exec(ctx, i.ID.Project, i.ID.Name, cmd)
 	clean := func() bool { return p.reap(ctx, i.ID, mark) }

@@ -31,6 +31,8 @@ type Command struct {
 	Env map[string]string
 	// Limit is how many bytes of output are kept.
 	Limit int
+	// Begun is called once it runs; nil means that nobody wants to know.
+	Begun func()
 	// Start bounds the time until it runs, Run the time it may run. Both must be set.
 	Start, Run time.Duration
 }
@@ -75,6 +77,9 @@ func (c *Client) exec(ctx context.Context, project, name string, cmd Command) (E
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
 	began := time.Now()
+	if cmd.Begun != nil {
+		cmd.Begun()
+	}
 	out := &output{limit: cmd.Limit}
 	var wg sync.WaitGroup
 	for _, fd := range []string{"1", "2"} {
