@@ -127,8 +127,11 @@ func backendOf(conf Config) (b *backend, self string, err error) {
 }
 
 func runnerOf(conf Config, b *backend, self string, saved map[health.ID]health.Saved, kept store, press *pressure) *health.Runner {
+	p := newProber(b.c)
+	p.guest = b.only != ""
+
 	return health.NewRunner(health.Options{
-		Instances: b, Hands: b, Prober: newProber(b.c), Hints: b.hints, Self: self, Starved: press.starved.Load,
+		Instances: b, Hands: b, Prober: p, Hints: b.hints, Self: self, Starved: press.starved.Load,
 		Random: rand.Float64, Saved: saved, Save: kept.save, Log: conf.Log,
 	})
 }

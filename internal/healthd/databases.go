@@ -14,9 +14,8 @@ import (
 )
 
 // connect opens a connection whose reads and writes end with ctx.
-func connect(ctx context.Context, at string) (net.Conn, func(), error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", at)
+func (w way) connect(ctx context.Context, at string) (net.Conn, func(), error) {
+	conn, err := w(ctx, "tcp", at)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -26,10 +25,10 @@ func connect(ctx context.Context, at string) (net.Conn, func(), error) {
 	return conn, func() { stop(); _ = conn.Close() }, nil
 }
 
-// askRedis sends PING as a client would (redis.io, "Redis serialization protocol specification"). Any answer will do,
+// redis sends PING as a client would (redis.io, "Redis serialization protocol specification"). Any answer will do,
 // also an error, unless a text is asked for.
-func askRedis(ctx context.Context, at string, p health.Probe) (string, error) {
-	conn, done, err := connect(ctx, at)
+func (w way) redis(ctx context.Context, at string, p health.Probe) (string, error) {
+	conn, done, err := w.connect(ctx, at)
 	if err != nil {
 		return "", err
 	}
@@ -71,10 +70,10 @@ const startup = "user\x00ic-healthd\x00database\x00ic-healthd\x00application_nam
 // cannotConnectNow is the SQLSTATE of a server that starts, stops or recovers.
 const cannotConnectNow = "57P03"
 
-// askPostgres asks whether a server takes connections, as pg_isready does: one that asks for a password or knows no
+// postgres asks whether a server takes connections, as pg_isready does: one that asks for a password or knows no
 // such user takes them.
-func askPostgres(ctx context.Context, at string) (string, error) {
-	conn, done, err := connect(ctx, at)
+func (w way) postgres(ctx context.Context, at string) (string, error) {
+	conn, done, err := w.connect(ctx, at)
 	if err != nil {
 		return "", err
 	}

@@ -26,20 +26,21 @@ const bodyLimit = 64 << 10
 // errNoAddress says that a probe has no way to its instance.
 var errNoAddress = errors.New("the instance has no static address on its NIC that the host could connect to")
 
-// dial makes a probe from the host: a client like any other of the instance's network.
-func dial(ctx context.Context, devices map[string]map[string]string, p health.Probe, timeout time.Duration) health.Result {
+// way opens a connection to an instance.
+type way func(ctx context.Context, network, address string) (net.Conn, error)
+
+// direct is the way of the host: a client like any other of the instance's network.
+var direct = way((&net.Dialer{}).DialContext)
+
+// dial makes a probe of what listens at an address.
+func (w way) dial(ctx context.Context, address string, p health.Probe, timeout time.Duration) health.Result {
 	if p.Within > 0 {
 		timeout = min(timeout, p.Within)
 	}
 
-	addr, err := addressOf(devices, p.Device)
-	if err != nil {
-		return health.Result{Verdict: health.NoAnswer, Output: err.Error()}
-	}
-
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	said, err := ask(ctx, net.JoinHostPort(addr.String(), strconv.Itoa(p.At())), p)
+	said, err := w.ask(ctx, net.JoinHostPort(address, strconv.Itoa(p.At())), p)
 	r := health.Result{Verdict: health.Passed, Output: text([]byte(said), false)}
 	switch {
 	case err == nil:
@@ -88,30 +89,29 @@ func addressOf(devices map[string]map[string]string, device string) (netip.Addr,
 }
 
 // ask makes the probe and returns what was said.
-func ask(ctx context.Context, at string, p health.Probe) (string, error) {
+func (w way) ask(ctx context.Context, at string, p health.Probe) (string, error) {
 	switch p.Type {
 	case "http":
-		return askHTTP(ctx, at, p)
+		return w.http(ctx, at, p)
 	case "grpc":
-		return askGRPC(ctx, at, p)
+		return w.grpc(ctx, at, p)
 	case "dns":
-		return askDNS(ctx, at, p)
+		return w.dns(ctx, at, p)
 	case "redis":
-		return askRedis(ctx, at, p)
+		return w.redis(ctx, at, p)
 	case "postgres":
-		return askPostgres(ctx, at)
+		return w.postgres(ctx, at)
 	}
 
-	return askTCP(ctx, at, p)
+	return w.tcp(ctx, at, p)
 }
 
 func tlsFor(p health.Probe) *tls.Config {
 	return &tls.Config{ServerName: p.Host, InsecureSkipVerify: !p.Verify} //nolint:gosec // a check asks whether it answers; Verify is for more
 }
 
-func askTCP(ctx context.Context, at string, p health.Probe) (string, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", at)
+func (w way) tcp(ctx context.Context, at string, p health.Probe) (string, error) {
+	conn, err := w(ctx, "tcp", at)
 	if err != nil {
 		return "", err
 	}
@@ -134,13 +134,13 @@ func askTCP(ctx context.Context, at string, p health.Probe) (string, error) {
 	return "connected with TLS", nil
 }
 
-func askHTTP(ctx context.Context, at string, p health.Probe) (string, error) {
+func (w way) http(ctx context.Context, at string, p health.Probe) (string, error) {
 	scheme := "http"
 	if p.TLS {
 		scheme = "https"
 	}
 
-	tr := &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsFor(p), MaxResponseHeaderBytes: bodyLimit}
+	tr := &http.Transport{DialContext: w, DisableKeepAlives: true, TLSClientConfig: tlsFor(p), MaxResponseHeaderBytes: bodyLimit}
 	defer tr.CloseIdleConnections()
 	target := scheme + "://" + at + "/" + strings.TrimPrefix(p.Path, "/")
 	resp, err := requestHTTP(ctx, tr, target, p)
@@ -224,11 +224,10 @@ func sameServer(from string, p health.Probe, location string) (string, error) {
 	return to.String(), nil
 }
 
-// askDNS asks the server in the instance for addresses of a name, over UDP.
-func askDNS(ctx context.Context, at string, p health.Probe) (string, error) {
+// dns asks the server in the instance for addresses of a name, over UDP where the way has it.
+func (w way) dns(ctx context.Context, at string, p health.Probe) (string, error) {
 	res := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, at)
+		return w(ctx, network, at)
 	}}
 	addrs, err := res.LookupHost(ctx, strings.TrimSuffix(p.Name, ".")+".")
 	if err != nil {

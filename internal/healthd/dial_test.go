@@ -59,6 +59,12 @@ func web(t *testing.T, secure bool) int {
 	return portOf(t, srv.Listener.Addr())
 }
 
+// probed makes a probe of what listens on this machine.
+func probed(t *testing.T, devices map[string]map[string]string, p health.Probe, timeout time.Duration) health.Result {
+	t.Helper()
+	return prober{}.fromHost(t.Context(), health.Instance{Devices: devices}, p, timeout)
+}
+
 func TestX3HTTPProbe(t *testing.T) {
 	plain, secure := web(t, false), web(t, true)
 	for _, c := range []struct {
@@ -90,7 +96,7 @@ func TestX3HTTPProbe(t *testing.T) {
 			if c.want == health.TimedOut {
 				timeout = 300 * time.Millisecond
 			}
-			r := dial(t.Context(), loopback, c.p, timeout)
+			r := probed(t, loopback, c.p, timeout)
 			if r.Verdict != c.want || !strings.Contains(r.Output, c.says) {
 				t.Errorf("%s, %q", r.Verdict, r.Output)
 			}
@@ -99,11 +105,11 @@ func TestX3HTTPProbe(t *testing.T) {
 }
 
 func TestX3TCPProbe(t *testing.T) {
-	r := dial(t.Context(), loopback, health.Probe{Type: "tcp", Port: web(t, false)}, 20*time.Second)
+	r := probed(t, loopback, health.Probe{Type: "tcp", Port: web(t, false)}, 20*time.Second)
 	if r.Verdict != health.Passed {
 		t.Errorf("%+v", r)
 	}
-	r = dial(t.Context(), loopback, health.Probe{Type: "tcp", Port: 1}, 20*time.Second)
+	r = probed(t, loopback, health.Probe{Type: "tcp", Port: 1}, 20*time.Second)
 	if r.Verdict != health.Failed || r.Code != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -138,12 +144,12 @@ func TestX3GRPCProbe(t *testing.T) {
 	t.Cleanup(srv.Close)
 	port := portOf(t, srv.Listener.Addr())
 	for service, want := range map[string]string{"": "SERVING", "up": "SERVING", "down": "not SERVING", "other": `gRPC status "5"`} {
-		r := dial(t.Context(), loopback, health.Probe{Type: "grpc", Port: port, Service: service}, 20*time.Second)
+		r := probed(t, loopback, health.Probe{Type: "grpc", Port: port, Service: service}, 20*time.Second)
 		if !strings.Contains(r.Output, want) || (r.Verdict == health.Passed) != (want == "SERVING") {
 			t.Errorf("%q: %+v", service, r)
 		}
 	}
-	r := dial(t.Context(), loopback, health.Probe{Type: "grpc", Port: web(t, false)}, 20*time.Second)
+	r := probed(t, loopback, health.Probe{Type: "grpc", Port: web(t, false)}, 20*time.Second)
 	if r.Verdict != health.Failed {
 		t.Errorf("a server without gRPC: %+v", r)
 	}
@@ -167,7 +173,7 @@ func TestX3DNSProbe(t *testing.T) {
 	t.Cleanup(func() { _ = srv.Shutdown() })
 	port := portOf(t, pc.LocalAddr())
 	for name, want := range map[string]health.Verdict{"up.example": health.Passed, "down.example": health.Failed} {
-		r := dial(t.Context(), loopback, health.Probe{Type: "dns", Port: port, Name: name}, 20*time.Second)
+		r := probed(t, loopback, health.Probe{Type: "dns", Port: port, Name: name}, 20*time.Second)
 		if r.Verdict != want {
 			t.Errorf("%s: %+v", name, r)
 		}

@@ -15,10 +15,10 @@ import (
 // serving is HealthCheckResponse.SERVING (grpc.health.v1, health.proto).
 const serving = 1
 
-// askGRPC calls grpc.health.v1.Health/Check: one message each way, so it needs no library for it.
-func askGRPC(ctx context.Context, at string, p health.Probe) (string, error) {
+// grpc calls grpc.health.v1.Health/Check: one message each way, so it needs no library for it.
+func (w way) grpc(ctx context.Context, at string, p health.Probe) (string, error) {
 	scheme := "http"
-	tr := &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsFor(p), ForceAttemptHTTP2: true, Protocols: &http.Protocols{}}
+	tr := &http.Transport{DialContext: w, DisableKeepAlives: true, TLSClientConfig: tlsFor(p), ForceAttemptHTTP2: true, Protocols: &http.Protocols{}}
 	defer tr.CloseIdleConnections()
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	if p.TLS {

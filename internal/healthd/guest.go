@@ -86,29 +86,11 @@ func (g guest) up(ctx context.Context) error {
 		return err
 	}
 
-	err = g.wait(ctx, "it to be at work", func() (bool, error) {
+	return g.wait(ctx, "it to be at work", func() (bool, error) {
 		i, _, err := g.there(ctx)
 
 		return i.Config[health.KeyStatus] == string(health.Healthy), err
 	}, func() { g.say("ic-healthd works in project %s; the host's own leaves that project alone", g.project) })
-	if err != nil {
-		return err
-	}
-
-	return g.warn(ctx)
-}
-
-// warn names the checks that the guest cannot make, for it has no network.
-func (g guest) warn(ctx context.Context) error {
-	all, err := g.c.Instances(ctx)
-	for _, i := range all {
-		spec, _, _, _ := health.ParseSpec(i.Instance.Config)
-		if i.Project == g.project && spec.Probe != nil {
-			g.say("%s stays without a verdict: its check, %s, is made over the network, which the instance has not", i.Name, spec.Probe.Words())
-		}
-	}
-
-	return err
 }
 
 // make makes the image, the volume and the instance; one that is there gets the image of this version.

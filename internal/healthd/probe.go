@@ -45,10 +45,11 @@ type prober struct {
 	c     *incus.Client
 	short *shortcuts
 	gate  gate // for what gets a process in an instance
+	guest bool // this daemon is an instance itself, without a network
 }
 
 func newProber(c *incus.Client) prober {
-	return prober{c, &shortcuts{vain: map[health.ID]vain{}}, newGate()}
+	return prober{c: c, short: &shortcuts{vain: map[health.ID]vain{}}, gate: newGate()}
 }
 
 // Probe makes one.
@@ -76,7 +77,17 @@ func (p prober) Probe(ctx context.Context, i health.Instance, s health.Spec) (he
 
 func (p prober) fromHost(ctx context.Context, i health.Instance, probe health.Probe, timeout time.Duration) health.Result {
 	at := time.Now()
-	r := dial(ctx, i.Devices, probe, timeout)
+	var r health.Result
+	addr, err := addressOf(i.Devices, probe.Device)
+	switch {
+	case err != nil && probe.Device != "":
+		r = health.Result{Verdict: health.NoAnswer, Output: err.Error()}
+	case err != nil, p.guest:
+		r = p.inside(ctx, i, probe, timeout)
+	default:
+		r = direct.dial(ctx, addr.String(), probe, timeout)
+	}
+
 	r.At, r.Took = at, time.Since(at)
 
 	return r

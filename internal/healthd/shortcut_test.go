@@ -57,7 +57,7 @@ func TestX3RedisProbe(t *testing.T) {
 		{"", health.Probe{}, health.Failed, "no answer"},
 	} {
 		c.p.Type, c.p.Port = "redis", answers(t, c.says)
-		r := dial(t.Context(), loopback, c.p, time.Second)
+		r := probed(t, loopback, c.p, time.Second)
 		if r.Verdict != c.want || !strings.Contains(r.Output, c.out) {
 			t.Errorf("%q: %s: %s", c.says, r.Verdict, r.Output)
 		}
@@ -77,7 +77,7 @@ func TestX3PostgresProbe(t *testing.T) {
 		"":                                  health.Failed,
 		"E\xff\xff\xff\xff":                 health.Failed,
 	} {
-		r := dial(t.Context(), loopback, health.Probe{Type: "postgres", Port: answers(t, says)}, time.Second)
+		r := probed(t, loopback, health.Probe{Type: "postgres", Port: answers(t, says)}, time.Second)
 		if r.Verdict != want {
 			t.Errorf("%q: %s: %s", says, r.Verdict, r.Output)
 		}
@@ -89,7 +89,7 @@ func TestX3RedirectionsAreFollowedOnTheSameServerOnly(t *testing.T) {
 	other := answers(t, "HTTP/1.1 302 Found\r\nLocation: http://example.org/\r\nContent-Length: 0\r\n\r\n")
 	for port, want := range map[int]string{same: "the status is 302", other: "it redirects to another server"} {
 		p := health.Probe{Type: "http", Port: port, Follow: true, Host: "localhost:81"}
-		r := dial(t.Context(), loopback, p, time.Second)
+		r := probed(t, loopback, p, time.Second)
 		if port == same && r.Verdict == health.Passed { // the loop ends at the limit, with the last answer
 			continue
 		}

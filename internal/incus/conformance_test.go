@@ -1,6 +1,8 @@
 package incus_test
 
 import (
+	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 
@@ -18,6 +20,9 @@ func TestConformanceOfTheFake(t *testing.T) {
 			Dial:   srv.Dial,
 			Image:  image,
 			Behave: func(project, name string) { srv.SetApp(project, name, incustest.App{IgnoresStop: true}) },
+			Echo: func(project, name string, port int) {
+				srv.SetApp(project, name, incustest.App{Listens: map[int]func(net.Conn){port: func(c net.Conn) { _, _ = io.Copy(c, c) }}})
+			},
 			Exit: func(project, name string) {
 				err := srv.Exit(project, name, 0)
 				if err != nil {

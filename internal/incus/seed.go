@@ -1,21 +1,17 @@
 package incus
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path"
 	"strings"
 
-	"github.com/lxc/incus/v6/shared/api"
 	"github.com/pkg/sftp"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -88,7 +84,11 @@ func (c *Client) sftp(ctx context.Context, project, at string) (*sftp.Client, fu
 		stop()
 		_ = conn.Close()
 	}
-	client, err := c.upgrade(ctx, conn, at+"?"+url.Values{"project": {project}}.Encode())
+	var client *sftp.Client
+	rest, err := upgrade(ctx, conn, "sftp", http.MethodGet, at+"?"+url.Values{"project": {project}}.Encode(), nil)
+	if err == nil {
+		client, err = sftp.NewClientPipe(rest, conn, sftp.MaxPacketUnchecked(128<<10))
+	}
 	if err != nil {
 		end()
 		return nil, nil, c.judge(ctx, err, false)
@@ -97,29 +97,6 @@ func (c *Client) sftp(ctx context.Context, project, at string) (*sftp.Client, fu
 		_ = client.Close()
 		end()
 	}, nil
-}
-
-func (c *Client) upgrade(ctx context.Context, conn net.Conn, at string) (*sftp.Client, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://custom.socket/1.0/"+at, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = http.Header{"Upgrade": {"sftp"}, "Connection": {"Upgrade"}, "User-Agent": {"ic-agent"}}
-	err = req.Write(conn)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		defer func() { _ = resp.Body.Close() }()
-		var answer api.Response
-		_ = json.NewDecoder(resp.Body).Decode(&answer) // the status says enough
-		return nil, api.StatusErrorf(resp.StatusCode, "%s", answer.Error)
-	}
-	return sftp.NewClientPipe(conn, conn, sftp.MaxPacketUnchecked(128<<10))
 }
 
 // transfer copies between two file systems.

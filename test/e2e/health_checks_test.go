@@ -155,8 +155,8 @@ func TestH10AProbeThatFloods(t *testing.T) {
 func TestHealthDaemonAsAnInstance(t *testing.T) {
 	run(t, "incus config set core.https_address=127.0.0.1:8443")
 	defer run(t, "incus config unset core.https_address")
-	drop(t, "guest", `services: {web: {image: busybox, command: [sleep, inf], restart: always, healthcheck: {test: [CMD, "true"], interval: 500ms}}}`+"\n")
-	before := running(t, "guest", "web-1")
+	drop(t, "guest", `services: {web: {image: busybox, command: [sleep, inf], restart: always, healthcheck: {test: [CMD, "true"], interval: 500ms}}, site: {image: "nginx:1.27", x-ic-agent: {probe: {http: 80}}, healthcheck: {interval: 500ms, retries: 1}}}`+"\n")
+	before := running(t, "guest", "web-1", "site-1")
 	judged(t, "guest", "web-1", "healthy")
 	run(t, "ic-agent healthd up --project guest")
 	gone := false
@@ -180,6 +180,13 @@ func TestHealthDaemonAsAnInstance(t *testing.T) {
 	if log := told(t, since); strings.Contains(log, "project=guest") {
 		t.Errorf("the host's daemon acts, too:\n%s", log)
 	}
+
+	// It has no network, and makes checks there all the same.
+	judged(t, "guest", "site-1", "healthy")
+	run(t, "incus exec --project guest site-1 -- sh -c 'kill -STOP $(pidof nginx)'")
+	judged(t, "guest", "site-1", "unhealthy")
+	run(t, "incus exec --project guest site-1 -- sh -c 'kill -CONT $(pidof nginx)'")
+	judged(t, "guest", "site-1", "healthy")
 
 	if out := run(t, "ic-agent healthd status --project guest"); !strings.Contains(out, "guest/web-1") || !strings.Contains(out, "certificates trusted: 1") {
 		t.Errorf("it says %s", out)

@@ -3,6 +3,7 @@ package incustest
 import (
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type App struct {
 	Dies func(config map[string]string) bool
 	// StopsAfter is how long it takes to end after the stop signal.
 	StopsAfter time.Duration
+	// Listens is what it does with a connection to a port.
+	Listens map[int]func(net.Conn)
 }
 
 // SetApp says how the program of an instance behaves from now on, also before the instance is made.

@@ -59,6 +59,7 @@ func (s *Server) routes() *http.ServeMux {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { h(r)(w) })
 	}
 	mux.HandleFunc("GET /1.0/events", s.getEvents)
+	mux.HandleFunc("POST /1.0/instances/{name}/port-forward", s.postForward)
 	mux.HandleFunc("GET /1.0/instances/{name}/sftp", s.getInstanceSFTP)
 	mux.HandleFunc("GET /1.0/storage-pools/{pool}/volumes/custom/{name}/sftp", s.getVolumeSFTP)
 	mux.HandleFunc("GET /1.0/operations/{id}/websocket", s.getExec)

@@ -26,6 +26,8 @@ type Host struct {
 	Image plan.Image
 	// Behave makes the app of an instance ignore the stop signal; nil where its command line does.
 	Behave func(project, name string)
+	// Echo makes the app of an instance send back what it gets on a port; nil where its command line does.
+	Echo func(project, name string, port int)
 	// Exit ends the app of an instance from within; nil where it ends by itself a second after its start.
 	Exit func(project, name string)
 }
@@ -36,6 +38,7 @@ var (
 	stubborn = app("/bin/sleep 1000")
 	brief    = app("/bin/sleep 1")
 	instant  = app("/bin/true")
+	echoing  = app("/bin/nc -ll -p 7000 -e /bin/cat")
 )
 
 func app(argv string) map[string]string {
@@ -99,6 +102,7 @@ var cases = []struct {
 	{"events become hints", hints},
 	{"an app that ends by itself is hinted without a user", hintOfExit},
 	{"instances are found by their owner", owned},
+	{"what listens in an instance is reached from within", forwardReaches},
 }
 
 // suite is one test at work.
@@ -240,6 +244,9 @@ func (s *suite) create(name string, app map[string]string, octet string) plan.Cr
 	maps.Copy(config, app)
 	if s.host.Behave != nil && app["raw.lxc"] == stubborn["raw.lxc"] {
 		s.host.Behave(project, name)
+	}
+	if s.host.Echo != nil && app["raw.lxc"] == echoing["raw.lxc"] {
+		s.host.Echo(project, name, 7000)
 	}
 	return plan.CreateInstance{
 		Name: name, Fingerprint: s.host.Image.Fingerprint, Config: config,

@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -344,4 +345,38 @@ func put(srv incusapi.InstanceServer, name, key, value string) error {
 		return err
 	}
 	return op.Wait()
+}
+
+func forwardReaches(s *suite) {
+	s.running(echoing)
+	var conn net.Conn
+	s.eventually("it listens", func() (ok bool) {
+		var err error
+		conn, err = s.c.Forward(s.Context(), project, "web", "10.211.77.10", 7000)
+		if err != nil && !errors.Is(err, incus.ErrNoListener) {
+			s.Fatal(err)
+		}
+		return err == nil
+	})
+	defer func() { _ = conn.Close() }()
+	_, err := io.WriteString(conn, "there and back")
+	s.must(err)
+	got := make([]byte, len("there and back"))
+	_, err = io.ReadFull(conn, got)
+	if err != nil || string(got) != "there and back" {
+		s.Errorf("it sends %q: %v", got, err)
+	}
+	_, err = s.c.Forward(s.Context(), project, "web", "127.0.0.1", 7001)
+	if !errors.Is(err, incus.ErrNoListener) || !strings.Contains(err.Error(), "connection refused") {
+		s.Errorf("where nobody listens: %v", err)
+	}
+	_, err = s.c.Forward(s.Context(), project, "nope", "127.0.0.1", 7000)
+	if !errors.Is(err, incus.ErrNotFound) || errors.Is(err, incus.ErrNoListener) {
+		s.Errorf("an instance that does not exist: %v", err)
+	}
+	s.do(plan.StopInstance{Name: "web"})
+	_, err = s.c.Forward(s.Context(), project, "web", "127.0.0.1", 7000)
+	if err == nil || errors.Is(err, incus.ErrNoListener) || errors.Is(err, incus.ErrNotFound) {
+		s.Errorf("an instance that does not run: %v", err)
+	}
 }
