@@ -307,10 +307,12 @@ func TestH26IncusThatIsStillStartingWhatRanIsLeftToIt(t *testing.T) {
 				time.Sleep(20 * time.Second)
 				f.turn(t, r, i+1, func(i *Instance) { i.State, i.Started = StateRunning, time.Now() }, Hint{})
 			}
+			synctest.Wait()
 			if f.starts != 0 {
 				t.Errorf("%d were started while Incus was at it", f.starts)
 			}
 			time.Sleep(stillStarting + 2*holdFor)
+			synctest.Wait()
 			if f.starts != 1 {
 				t.Errorf("%d starts, want that of the one which Incus forgot", f.starts)
 			}
