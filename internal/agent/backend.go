@@ -147,16 +147,6 @@ func (a *Agent) outcome(st watch.Stack) api.ReloadResult {
 	return r
 }
 
-// DNS answers the API: what is answered to whom, and why.
-func (a *Agent) DNS(_ context.Context, name, from string) (api.DNSReply, error) {
-	e, err := a.zone.Load().Explain(name, from, time.Now())
-	if err != nil {
-		return api.DNSReply{}, &api.Error{Kind: api.NotFound, Text: err.Error(), Hint: "\"ic-agent status STACK\" lists the instances"}
-	}
-
-	return api.DNSReply{Text: e.String(), Verdict: e.Verdict, Answers: e.Answers}, nil
-}
-
 func stackOf(v *apply.View) api.Stack {
 	s := api.Stack{
 		Name: v.Stack, State: api.State(v.State), Generation: v.Ledger.Generation, LastApplied: v.Ledger.AppliedAt, Next: v.Next,

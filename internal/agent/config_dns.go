@@ -33,6 +33,8 @@ type DNSSettings struct {
 	AnswersPerSecond  *int `toml:"answers_per_second"`
 	// LogEvery has one question of so many written to the journal; 0 means none.
 	LogEvery int `toml:"log_every"`
+	// Relays are the addresses and ranges of name servers that are believed whom they ask for; empty means nobody.
+	Relays []string `toml:"relays"`
 	// Transfer are the addresses and ranges that may have whole zones; empty means nobody.
 	Transfer []string `toml:"transfer"`
 	// LAN is about machines beyond our networks.
@@ -98,6 +100,11 @@ func (s DNSSettings) read() (dnsConfig, error) {
 		if err != nil {
 			return c, err
 		}
+	}
+
+	o.Relays, err = ranges("dns.relays", s.Relays)
+	if err != nil {
+		return c, err
 	}
 
 	o.Transfer, err = ranges("dns.transfer", s.Transfer)

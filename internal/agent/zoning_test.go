@@ -125,15 +125,16 @@ func TestSkippedStackKeepsItsNames(t *testing.T) {
 
 func TestDNSSettings(t *testing.T) {
 	for text, want := range map[string]string{
-		"ttl = 61":                                                     "dns.ttl: 61",
-		"log_every = -1":                                               "dns.log_every",
-		"forwards_per_second = -1":                                     "dns.forwards_per_second",
-		"answers_per_second = -2":                                      "dns.answers_per_second",
-		"allow_private = [\"lan\"]":                                    "dns.allow_private",
-		"transfer = [\"here\"]":                                        "dns.transfer: \"here\"",
-		"networks = { blog-back = [\"nine\"] }":                        "dns.networks.blog-back: \"nine\"",
-		"[dns.lan]\nlisten = [\"192.168.1.1\"]":                        "dns.lan.allow: empty",
-		"[dns.lan]\nallow = [\"192.168.1.1\"]":                         "dns.lan.listen: empty",
+		"ttl = 61":                              "dns.ttl: 61",
+		"log_every = -1":                        "dns.log_every",
+		"forwards_per_second = -1":              "dns.forwards_per_second",
+		"answers_per_second = -2":               "dns.answers_per_second",
+		"allow_private = [\"lan\"]":             "dns.allow_private",
+		"relays = [\"there\"]":                  "dns.relays: \"there\"",
+		"transfer = [\"here\"]":                 "dns.transfer: \"here\"",
+		"networks = { blog-back = [\"nine\"] }": "dns.networks.blog-back: \"nine\"",
+		"[dns.lan]\nlisten = [\"192.168.1.1\"]": "dns.lan.allow: empty",
+		"[dns.lan]\nallow = [\"192.168.1.1\"]":  "dns.lan.listen: empty",
 		"[dns.lan]\nlisten = [\"0.0.0.0\"]\nallow = [\"192.168.1.1\"]": "dns.lan.listen: 0.0.0.0 stands for every address",
 		"[dns.lan]\nlisten = [\"lan\"]":                                "dns.lan.listen: \"lan\"",
 	} {
@@ -150,6 +151,7 @@ allow_private = ["lan"]
 forwards_per_second = 0
 answers_per_second = 50
 log_every = 100
+relays = ["127.0.0.1"]
 transfer = ["192.168.1.7"]
 networks = { blog-back = ["192.0.2.9", "192.0.2.10:5353"] }
 host = false
@@ -167,8 +169,8 @@ allow = ["192.168.1.0/24"]
 	}
 
 	o := c.options
-	got := fmt.Sprint(c.ttl, o.Rebinding, o.Forwards, o.Answers, o.LogEvery, o.Transfer, c.networks, c.host, o.LAN)
-	want := "0 {true [lan]} {-1 0} {50 150} 100 [192.168.1.7/32] map[blog-back:[192.0.2.9:53 192.0.2.10:5353]] false {[192.168.1.10:53] [192.168.1.0/24]}"
+	got := fmt.Sprint(c.ttl, o.Rebinding, o.Forwards, o.Answers, o.LogEvery, o.Relays, o.Transfer, c.networks, c.host, o.LAN)
+	want := "0 {true [lan]} {-1 0} {50 150} 100 [127.0.0.1/32] [192.168.1.7/32] map[blog-back:[192.0.2.9:53 192.0.2.10:5353]] false {[192.168.1.10:53] [192.168.1.0/24]}"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

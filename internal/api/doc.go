@@ -2,6 +2,7 @@
 //
 //	GET  /v1/status                         Status
 //	GET  /v1/plan[?stack=NAME]              []PlanReply
+//	GET  /v1/dns                            NamesReply
 //	GET  /v1/dns?name=NAME[&from=WHO]       DNSReply
 //	POST /v1/reload[?wait=true]             ReloadReply
 //	POST /v1/confirm-removal                ConfirmRequest → ConfirmReply

@@ -49,6 +49,8 @@ type Backend interface {
 	// DNS explains what an instance ("web-1", "shop/web-1"), an address, or, with an empty from, the host is
 	// answered when it asks for a name.
 	DNS(ctx context.Context, name, from string) (DNSReply, error)
+	// Names says what the DNS server has and does.
+	Names(ctx context.Context) (NamesReply, error)
 }
 
 // Server serves the API.

@@ -266,16 +266,6 @@ type ConfirmReply struct {
 	Removed []string `json:"removed"`
 }
 
-// DNSReply is what is answered to whom.
-type DNSReply struct {
-	// Text is the whole explanation, as "ic-agent dns" prints it.
-	Text string `json:"text"`
-	// Verdict is the answer in a word or two: "NOERROR", "NXDOMAIN", "no data", "forwarded", "REFUSED".
-	Verdict string `json:"verdict"`
-	// Answers are the records, one a line.
-	Answers []string `json:"answers"`
-}
-
 // Generation is a version of a stack that was accepted.
 type Generation struct {
 	// Number counts from 1.

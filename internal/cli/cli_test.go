@@ -279,6 +279,9 @@ func TestNoColoursButOnATerminal(t *testing.T) {
 	}
 }
 
+// Names has a stack of two networks and a listener that somebody is in the way of.
+func (backend) Names(context.Context) (api.NamesReply, error) { return someNames, nil }
+
 // DNS explains one name.
 func (backend) DNS(_ context.Context, name, from string) (api.DNSReply, error) {
 	return api.DNSReply{Text: name + " asked by " + from, Verdict: "NOERROR"}, nil

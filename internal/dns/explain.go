@@ -103,9 +103,23 @@ func (e *Explanation) judge(z *Zone, v View, a Answer) {
 		e.Verdict, e.Reason = "no data", "the name exists, and nothing under it can be answered"
 	case a.Rcode == miekg.RcodeNameError && ours && z.nodes.get(low) != nil:
 		e.Verdict, e.Reason = "NXDOMAIN", "the name exists on other networks only"
+	case a.Rcode == miekg.RcodeNameError && len(z.bare.get(relative(low))) > 0:
+		e.Verdict, e.Reason = "NXDOMAIN", "a name without its project is that of the asker's own; "+z.elsewhere(v, low)
 	default:
 		e.Verdict, e.Reason = miekg.RcodeToString[a.Rcode], a.Text
 	}
+}
+
+// elsewhere says what a bare name that the view does not know is in full.
+func (z *Zone) elsewhere(v View, low string) string {
+	var all []string
+	for _, abs := range z.bare.get(relative(low)) {
+		all = append(all, relative(abs))
+	}
+	if v.host {
+		return "ask for " + strings.Join(all, " or ")
+	}
+	return strings.Join(all, " and ") + " is on networks that this one is not on"
 }
 
 // asker finds the view of who is meant.

@@ -22,7 +22,8 @@ func TestExplain(t *testing.T) {
   web-4 draining for 1m0s: not answered, because it is about to stop
   web-5 stopped for 1m0s: not answered, because it does not run
 `},
-		{"db", "shop/web-1", "db., asked by web-1 of shop (sees shop-front): NXDOMAIN\n"},
+		{"db", "shop/web-1", "db., asked by web-1 of shop (sees shop-front): NXDOMAIN\n" +
+			"  a name without its project is that of the asker's own; db.shop.incus is on networks that this one is not on\n"},
 		{"db.shop.incus.", "shop/web-1", "db.shop.incus., asked by web-1 of shop (sees shop-front): NXDOMAIN\n  the name exists on other networks only\n"},
 		{"db.shop.incus", "", "db.shop.incus., asked by host (sees every network): NOERROR\n  A 10.2.0.30\n  db-1 ready: answered with 10.2.0.30\n"},
 		{"job.shop.incus", "10.1.0.99", "job.shop.incus., asked by 10.1.0.99 (sees shop-front): no data\n" +
@@ -35,7 +36,8 @@ func TestExplain(t *testing.T) {
 			"  the name is not ours; the host's name servers are asked\n"},
 		{"example.com", "store-1", "example.com., asked by store-1 of blog (sees blog-data): REFUSED\n  network data of blog is internal\n"},
 		{"web", "192.0.2.1", "web., asked by 192.0.2.1 (sees none): REFUSED\n  192.0.2.1 is on no managed network\n"},
-		{"web", "10.1.0.1", "web., asked by 10.1.0.1 (sees every network): NXDOMAIN\n"},
+		{"web", "10.1.0.1", "web., asked by 10.1.0.1 (sees every network): NXDOMAIN\n" +
+			"  a name without its project is that of the asker's own; ask for web.blog.incus or web.shop.incus\n"},
 	} {
 		e, err := z.Explain(tc.name, tc.from, now)
 		if err != nil {

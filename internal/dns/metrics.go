@@ -15,6 +15,18 @@ type tally struct {
 
 func (t *tally) count(rcode int) { t.rcodes[rcode].Add(1) }
 
+// read returns the counts that are not 0, by the code's name.
+func (t *tally) read() map[string]uint64 {
+	out := map[string]uint64{}
+	for rcode := range t.rcodes {
+		n := t.rcodes[rcode].Load()
+		if n > 0 {
+			out[rcodeName(rcode)] = n
+		}
+	}
+	return out
+}
+
 // published is a zone and what belongs to it. The hot path reads nothing else.
 type published struct {
 	zone            *Zone
@@ -103,26 +115,20 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	} {
 		counter(eventsDesc, n, name)
 	}
-	s.mu.Lock()
-	for view, t := range s.tallies {
-		for rcode := range t.rcodes {
-			n := t.rcodes[rcode].Load()
-			if n > 0 {
-				counter(repliesDesc, n, view, rcodeName(rcode))
-			}
+	for view, codes := range st.Replies {
+		for code, n := range codes {
+			counter(repliesDesc, n, view, code)
 		}
 	}
-	s.mu.Unlock()
 	for _, u := range s.forward.all() {
 		asked, failed := u.asked.Load(), u.failed.Load()
 		counter(upstreamDesc, asked-min(asked, failed), u.addr.String(), "asked")
 		counter(upstreamDesc, failed, u.addr.String(), "failed")
 		gauge(upDesc, oneIf(!u.down.Load() && !u.loops.Load()), u.addr.String())
 	}
-	entries, bytes, hits := s.forward.cache.size()
-	gauge(cacheDesc, float64(entries), "entries")
-	gauge(cacheDesc, float64(bytes), "bytes")
-	gauge(cacheDesc, float64(hits), "hits")
+	gauge(cacheDesc, float64(st.Kept), "entries")
+	gauge(cacheDesc, float64(st.KeptBytes), "bytes")
+	gauge(cacheDesc, float64(st.Hits), "hits")
 	gauge(flightDesc, float64(s.forward.gate.count()))
 	gauge(namesDesc, float64(st.Names))
 	for _, l := range st.Listeners {

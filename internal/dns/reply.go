@@ -105,6 +105,7 @@ func (q *query) opt(a Answer) []byte {
 		b[7] = 1 << 7
 	}
 	b = append(b, q.cookie()...)
+	b = append(b, q.subnet.option()...)
 	if a.Text != "" {
 		b = binary.BigEndian.AppendUint16(b, miekg.EDNS0EDE)
 		b = binary.BigEndian.AppendUint16(b, uint16(2+len(a.Text)))
@@ -143,7 +144,7 @@ func (q *query) relay(answer []byte, limit int, note Answer) []byte {
 	copy(msg[headerLen:], q.asked)
 	extra := binary.BigEndian.Uint16(msg[10:])
 	switch had := l.opt.end > 0; {
-	case had && q.edns && (note.Text != "" || q.hasCookie) && l.opt.end == l.end && l.opt.ttl>>24 == 0:
+	case had && q.edns && (note.Text != "" || q.hasCookie || q.subnet.believed) && l.opt.end == l.end && l.opt.ttl>>24 == 0:
 		msg = append(msg[:l.opt.start], q.opt(note)...)
 	case had && q.edns:
 		binary.BigEndian.PutUint16(msg[l.opt.data-8:], maxPayload)

@@ -87,8 +87,18 @@ func (s *Server) answer(msg []byte, from arrival) ([]byte, *ask) {
 	return reply, forward
 }
 
-// view finds out who asks.
+// view finds out who asks. The client a relay asks for takes its place, in limits and the log, too.
 func (s *Server) view(p *published, r *request) View {
+	if s.onBehalf(r) {
+		of := r.q.subnet.of
+		r.src = plain(of.Addr())
+		return p.zone.relayedView(of, func(client netip.Addr) View {
+			if r.lan {
+				return s.options.LAN.view(client)
+			}
+			return p.zone.View(r.local, client)
+		})
+	}
 	if r.lan {
 		return s.options.LAN.view(r.src)
 	}

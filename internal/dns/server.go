@@ -45,6 +45,9 @@ type Options struct {
 	Readers int
 	// LAN are listeners for machines beyond our networks; the zero value is off.
 	LAN LAN
+	// Relays are name servers that ask for others and say for whom (EDNS client subnet, RFC 7871): those clients' views
+	// are theirs. Nil means that nobody is believed.
+	Relays []netip.Prefix
 	// Transfer are who may have whole zones (AXFR over TCP); nil is nobody.
 	Transfer []netip.Prefix
 	// Files are sockets of an agent before this one (see EachSocket); those of addresses that Listen does not name
@@ -220,18 +223,23 @@ func (s *Server) Status() Status {
 	}
 	s.mu.Lock()
 	st.Counts.Queries = st.Counts.Dropped
-	for _, t := range s.tallies {
-		for i := range t.rcodes {
-			st.Counts.Queries += t.rcodes[i].Load()
+	st.Replies = map[string]map[string]uint64{}
+	for view, t := range s.tallies {
+		st.Replies[view] = t.read()
+		for _, n := range st.Replies[view] {
+			st.Counts.Queries += n
 		}
 	}
 	for _, l := range s.listeners {
-		st.Listeners = append(st.Listeners, ListenerStatus{Want: l.want, Addr: l.addr(), Err: l.err, Retry: l.retry})
+		st.Listeners = append(st.Listeners, ListenerStatus{Want: l.want, Addr: l.addr(), LAN: l.lan, Err: l.err, Retry: l.retry})
 	}
 	s.mu.Unlock()
 	for _, u := range s.forward.servers() {
-		st.Upstreams = append(st.Upstreams, UpstreamStatus{Addr: u.addr, Down: u.down.Load(), Loops: u.loops.Load()})
+		st.Upstreams = append(st.Upstreams, UpstreamStatus{
+			Addr: u.addr, Down: u.down.Load(), Loops: u.loops.Load(), Asked: u.asked.Load(), Failed: u.failed.Load(),
+		})
 	}
+	st.Kept, st.KeptBytes, st.Hits = s.forward.cache.size()
 	return st
 }
 

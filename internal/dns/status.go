@@ -18,6 +18,11 @@ type Status struct {
 	Upstreams []UpstreamStatus
 	// Counts are the totals since the server was made.
 	Counts Counts
+	// Replies are those sent by view (see View.String) and code.
+	Replies map[string]map[string]uint64
+	// Kept is how many answers of upstreams are kept, KeptBytes what they take, Hits how often one was given.
+	Kept, KeptBytes int
+	Hits            uint64
 }
 
 // ListenerStatus is an address we are to answer at.
@@ -25,6 +30,8 @@ type ListenerStatus struct {
 	// Want is the address asked for, Addr the one bound, which differs in the port when Want has none. Addr
 	// is the zero AddrPort while it is not bound.
 	Want, Addr netip.AddrPort
+	// LAN is whether it is for machines beyond our networks.
+	LAN bool
 	// Err says why it is not bound and what to do; nil when it is.
 	Err error
 	// Retry is when it is tried again; the zero Time when it is bound.
@@ -38,6 +45,8 @@ type UpstreamStatus struct {
 	Down bool
 	// Loops is whether it asks us back what we ask it. It is left out until that ends.
 	Loops bool
+	// Asked is how many questions it got, Failed how many of them it did not answer.
+	Asked, Failed uint64
 }
 
 // Counts are totals of messages.

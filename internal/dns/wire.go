@@ -44,6 +44,8 @@ type query struct {
 	hasCookie bool
 	client    [clientCookie]byte
 	server    [serverCookie]byte
+	// subnet is the client it is asked for; the zero subnet when it does not say.
+	subnet subnet
 	// rcode is what is wrong with it; RcodeSuccess when it can be answered.
 	rcode int
 }
@@ -170,6 +172,9 @@ func (q *query) readOptions(data []byte) bool {
 		cookie := binary.BigEndian.Uint16(data) == miekg.EDNS0COOKIE && !q.hasCookie
 		if cookie && !q.takeCookie(data[4:n]) {
 			return false
+		}
+		if binary.BigEndian.Uint16(data) == miekg.EDNS0SUBNET && !q.subnet.there {
+			q.subnet = readSubnet(data[4:n])
 		}
 		data = data[n:]
 	}
