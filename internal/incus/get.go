@@ -3,6 +3,8 @@ package incus
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -12,50 +14,98 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// get reads a path of the API into out, under the read deadline. The library decodes an answer three times and writes
-// it out once more for a log that nobody reads, which a list of a hundred instances feels.
+// get reads an object into out, under the read deadline. The library decodes an answer three times and writes it out
+// once more for a log that nobody reads, which a list of a hundred instances feels.
 func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
-	defer cancel()
-	return c.judge(ctx, c.fetch(ctx, path, query, out), false)
+	return c.fetch(ctx, path, query, func(d *json.Decoder) error { return d.Decode(out) })
 }
 
-func (c *Client) fetch(ctx context.Context, path string, query url.Values, out any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://custom.socket"+path+"?"+query.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("User-Agent", "ic-agent")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer := struct {
-		Type     api.ResponseType `json:"type"`
-		Error    string           `json:"error"`
-		Metadata any              `json:"metadata"`
-	}{Metadata: out}
-	err = json.NewDecoder(resp.Body).Decode(&answer)
-	if err != nil {
-		return err
-	}
-	if answer.Type == api.ErrorResponse || resp.StatusCode != http.StatusOK {
-		return api.StatusErrorf(resp.StatusCode, "%s", answer.Error)
-	}
-	return nil
-}
-
-// list reads all objects of a kind in a project ("" for all projects) with one request.
-func (c *Client) list(ctx context.Context, path, project string, out any) error {
+// objects reads all of a kind in a project ("" for all projects) with one request, one after the other: what is
+// not kept of them takes no memory.
+func objects[T any](ctx context.Context, c *Client, path, project string) ([]T, error) {
 	query := url.Values{"recursion": {"1"}}
 	if project == "" {
 		query.Set("all-projects", "true")
 	} else {
 		query.Set("project", project)
 	}
-	return c.get(ctx, path, query, out)
+	var all []T
+	err := c.fetch(ctx, path, query, func(d *json.Decoder) error {
+		begin, err := d.Token()
+		if err != nil || begin == nil {
+			return err
+		}
+		if begin != json.Delim('[') {
+			return errGarbled
+		}
+		for d.More() {
+			var one T
+			err = d.Decode(&one)
+			if err != nil {
+				return err
+			}
+			all = append(all, one)
+		}
+		_, err = d.Token() // ]
+		return err
+	})
+	return all, err
 }
+
+// fetch reads an answer; metadata takes what was asked for.
+func (c *Client) fetch(ctx context.Context, path string, query url.Values, metadata func(*json.Decoder) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://custom.socket"+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return c.judge(ctx, err, false)
+	}
+	req.Header.Set("User-Agent", "ic-agent")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.judge(ctx, err, false)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	refusal, err := answer(json.NewDecoder(resp.Body), metadata)
+	if err == nil && (refusal != "" || resp.StatusCode != http.StatusOK) {
+		err = api.StatusErrorf(resp.StatusCode, "%s", refusal)
+	}
+	return c.judge(ctx, err, false)
+}
+
+// answer reads what Incus puts around everything it says: what it refuses with, or the metadata.
+func answer(d *json.Decoder, metadata func(*json.Decoder) error) (refusal string, err error) {
+	begin, err := d.Token()
+	if err == nil && begin != json.Delim('{') {
+		return "", errGarbled
+	}
+	told := false
+	for err == nil && d.More() {
+		var key json.Token
+		key, err = d.Token()
+		switch {
+		case err != nil:
+		case key == "error":
+			err = d.Decode(&refusal)
+			told = told || refusal != ""
+		case key == "metadata" && refusal == "":
+			err = metadata(d)
+			told = true
+		default:
+			err = d.Decode(new(json.RawMessage))
+		}
+	}
+	if err == nil {
+		_, err = d.Token() // }
+	}
+	if err == nil && !told {
+		err = errGarbled
+	}
+	return refusal, err
+}
+
+// errGarbled is an answer that is JSON, and none of Incus's.
+var errGarbled = fmt.Errorf("the answer is not Incus's: %w", io.ErrUnexpectedEOF)
 
 // The parts of Incus's objects that matter here, as its API spells them.
 type (

@@ -131,8 +131,7 @@ func (c *Client) Images(ctx context.Context, project string) (map[string]plan.Ob
 }
 
 func (c *Client) images(ctx context.Context, project string) (map[string]plan.ObservedImage, error) {
-	var list []imageAnswer
-	err := c.list(ctx, "/1.0/images", project, &list)
+	list, err := objects[imageAnswer](ctx, c, "/1.0/images", project)
 	images := make(map[string]plan.ObservedImage, len(list))
 	for _, i := range list {
 		images[i.Fingerprint] = plan.ObservedImage{

@@ -115,8 +115,7 @@ func (c *Client) project(ctx context.Context, name string) (*plan.ObservedProjec
 }
 
 func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork, error) {
-	var list []networkAnswer
-	err := c.list(ctx, "/1.0/networks", networkProject, &list)
+	list, err := objects[networkAnswer](ctx, c, "/1.0/networks", networkProject)
 	nets := make(map[string]plan.ObservedNetwork, len(list))
 	for _, n := range list {
 		nets[n.Name] = plan.ObservedNetwork{
@@ -128,14 +127,12 @@ func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork,
 
 // volumes returns the custom volumes of a project in a pool, snapshots left out.
 func (c *Client) volumes(ctx context.Context, project, pool string) ([]volumeAnswer, error) {
-	var list []volumeAnswer
-	err := c.list(ctx, "/1.0/storage-pools/"+url.PathEscape(pool)+"/volumes/custom", project, &list)
+	list, err := objects[volumeAnswer](ctx, c, "/1.0/storage-pools/"+url.PathEscape(pool)+"/volumes/custom", project)
 	return slices.DeleteFunc(list, func(v volumeAnswer) bool { return strings.Contains(v.Name, "/") }), err
 }
 
 func (c *Client) instances(ctx context.Context, project string) (map[string]plan.ObservedInstance, error) {
-	var list []instanceAnswer
-	err := c.list(ctx, "/1.0/instances", project, &list)
+	list, err := objects[instanceAnswer](ctx, c, "/1.0/instances", project)
 	insts := make(map[string]plan.ObservedInstance, len(list))
 	for _, i := range list {
 		insts[i.Name] = observed(i)
@@ -152,8 +149,7 @@ type Owned struct {
 // Owned returns the instances of all projects whose user.ic-agent.owner is owner, sorted by project and name,
 // with one request.
 func (c *Client) Owned(ctx context.Context, owner string) ([]Owned, error) {
-	var list []instanceAnswer
-	err := c.list(ctx, "/1.0/instances", "", &list)
+	list, err := objects[instanceAnswer](ctx, c, "/1.0/instances", "")
 	if err != nil {
 		return nil, fmt.Errorf("list the instances of all projects: %w", err)
 	}

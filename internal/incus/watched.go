@@ -13,8 +13,7 @@ import (
 // Instances returns the instances of all projects with one request, sorted by project and name. Config and
 // Devices include what comes from profiles.
 func (c *Client) Instances(ctx context.Context) ([]Owned, error) {
-	var list []expandedAnswer
-	err := c.list(ctx, "/1.0/instances", "", &list)
+	list, err := objects[expandedAnswer](ctx, c, "/1.0/instances", "")
 	if err != nil {
 		return nil, fmt.Errorf("list the instances of all projects: %w", err)
 	}
