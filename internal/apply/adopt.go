@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -40,10 +39,7 @@ func (l *Loop) Adopt(ctx context.Context, networks, yes, dry bool) (Adoption, er
 
 		var after plan.Observed
 		a.Marks, after = plan.Adopt(*l.led.Project, l.host.Owner, have, networks)
-		a.Then, err = l.foresee(ctx, after)
-		if err != nil {
-			return err
-		}
+		a.Then = l.foresee(ctx, after)
 
 		if dry || len(a.Marks.Blocked) > 0 || !a.Then.Empty() && !yes {
 			return nil
@@ -65,20 +61,12 @@ func (l *Loop) Adopt(ctx context.Context, networks, yes, dry bool) (Adoption, er
 }
 
 // foresee plans for a world that is not there yet, and forgets what that taught.
-func (l *Loop) foresee(ctx context.Context, have plan.Observed) (plan.Plan, error) {
-	saved, err := json.Marshal(l.led)
-	if err != nil {
-		return plan.Plan{}, err
-	}
-
-	turn, counted, due, expired, unsettled := l.turn, l.counted, l.due, l.led.Expired, l.led.Unsettled
+func (l *Loop) foresee(ctx context.Context, have plan.Observed) plan.Plan {
+	led, turn, counted, due := l.led.Snapshot(), l.turn, l.counted, l.due
 	p := l.diff(ctx, have)
-	l.turn, l.counted, l.due = turn, counted, due
-	l.led = plan.Ledger{}
-	err = json.Unmarshal(saved, &l.led)
-	l.led.Expired, l.led.Unsettled = expired, unsettled
+	l.led, l.turn, l.counted, l.due = led, turn, counted, due
 
-	return p, err
+	return p
 }
 
 // rest notes that what is adopted and does not run was not stopped by us: it stays so.

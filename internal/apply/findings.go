@@ -2,6 +2,7 @@ package apply
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -97,12 +98,16 @@ func (l *Loop) conclude(f *findings) {
 // save writes the ledger. A ledger that cannot be written does not keep services from running: everything in it
 // can be found again.
 func (l *Loop) save() {
-	if l.led.Project == nil && l.led.Generation == 0 && len(l.led.Conditions) == 0 {
+	empty := l.led.Project == nil && l.led.Generation == 0 && len(l.led.Conditions) == 0
+	if empty || reflect.DeepEqual(l.led, l.saved) { // to write it out again, only to compare, costs more
 		return
 	}
 
 	err := l.host.Ledger.Save(l.led)
 	if err != nil {
 		l.log.Error("ledger not saved: going on without", "err", err)
+		return
 	}
+
+	l.saved = l.led.Snapshot()
 }

@@ -94,11 +94,6 @@ func (l *Loop) contents(p plan.Project) []plan.KeptFile {
 	var out []plan.KeptFile
 	for _, path := range p.Files {
 		f := plan.KeptFile{Path: path}
-		if slices.Contains(p.SecretFiles, path) {
-			out = append(out, plan.KeptFile{Path: path, Omitted: "it holds a secret"})
-			continue
-		}
-
 		switch {
 		case slices.Contains(p.SecretFiles, path):
 			f.Omitted = "it holds a secret"

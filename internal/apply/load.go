@@ -44,12 +44,8 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 	l.loaded = src.Hash
 
 	if l.led.Pin != nil && l.led.Pin.File == p.Hash {
-		known := l.led.Project.Unlocked(p)
-		l.led.Project, l.turn.Project = &known, &known
-
 		// It was read to know what it refers to, and its secrets; what is wanted is what somebody went back to.
-		pinned := *l.led.Project
-		pinned.Unlock(p)
+		pinned := l.led.Project.Unlocked(p)
 		l.led.Project, l.turn.Project = &pinned, &pinned
 
 		return

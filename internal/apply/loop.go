@@ -3,7 +3,6 @@ package apply
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,8 @@ type Loop struct {
 	src       Source
 	loaded    string // the Source.Hash that ledger.Project was loaded from
 	led       plan.Ledger
-	lost      bool // the ledger knew nothing of the stack; Incus may
+	saved     plan.Ledger // what was last written of it
+	lost      bool        // the ledger knew nothing of the stack; Incus may
 	env       environment
 	failures  int
 	condition map[string]plan.Condition
@@ -312,13 +312,7 @@ func (l *Loop) grace() time.Duration {
 // publish makes the turn's view the one others see.
 func (l *Loop) publish() {
 	v := l.turn
-	v.Owner, v.Ledger = l.host.Owner, l.led
-	// What the loop goes on writing to is not shown.
-	v.Ledger.Started, v.Ledger.Stops, v.Ledger.Intents = maps.Clone(l.led.Started), maps.Clone(l.led.Stops), nil
-	v.Ledger.Expired = nil
-	v.Ledger.Exits = maps.Clone(l.led.Exits)
-	v.Ledger.Rollouts, v.Ledger.Last = maps.Clone(l.led.Rollouts), maps.Clone(l.led.Last)
-	v.Ledger.Updates = maps.Clone(l.led.Updates)
+	v.Owner, v.Ledger = l.host.Owner, l.led.Snapshot()
 	l.view.Store(&v)
 	if l.host.Publish != nil {
 		l.host.Publish()

@@ -192,7 +192,7 @@ func (l *Loop) forget() {
 		l.log.Error("forget stack", "err", err)
 	}
 
-	l.led = plan.Ledger{Stack: l.stack}
+	l.led, l.saved = plan.Ledger{Stack: l.stack}, plan.Ledger{}
 	l.turn.State = Parked
 	l.turn.Project = nil
 }

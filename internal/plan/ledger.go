@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -64,6 +66,38 @@ type Ledger struct {
 	Unsettled map[string][]string `json:"-"`
 	// AppliedAt is when the last plan with steps ended well.
 	AppliedAt time.Time
+}
+
+// Snapshot is the ledger as it is now, whatever is written to l later. Shared is only what is replaced as a whole:
+// the project, images, versions, and the pin.
+func (l Ledger) Snapshot() Ledger {
+	l.Images, l.Earlier, l.Updates = maps.Clone(l.Images), maps.Clone(l.Earlier), maps.Clone(l.Updates)
+	l.Ports, l.Started, l.Exits, l.Stops = maps.Clone(l.Ports), maps.Clone(l.Started), maps.Clone(l.Exits), maps.Clone(l.Stops)
+	l.Good, l.Last, l.Intents = maps.Clone(l.Good), maps.Clone(l.Last), maps.Clone(l.Intents)
+	l.Parked, l.Expired, l.Confirmed = maps.Clone(l.Parked), maps.Clone(l.Expired), maps.Clone(l.Confirmed)
+	l.Conditions = slices.Clone(l.Conditions)
+	l.Addresses = maps.Clone(l.Addresses)
+	for network, addrs := range l.Addresses {
+		l.Addresses[network] = maps.Clone(addrs)
+	}
+
+	l.Unsettled = maps.Clone(l.Unsettled)
+	for object, keys := range l.Unsettled {
+		l.Unsettled[object] = slices.Clone(keys)
+	}
+
+	l.Rollouts = maps.Clone(l.Rollouts)
+	for service, ro := range l.Rollouts {
+		ro.Trials, ro.Returns = maps.Clone(ro.Trials), maps.Clone(ro.Returns)
+		if ro.Surge != nil {
+			surge := *ro.Surge
+			ro.Surge = &surge
+		}
+
+		l.Rollouts[service] = ro
+	}
+
+	return l
 }
 
 // SetAddress remembers an address handed out.
