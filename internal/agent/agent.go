@@ -203,7 +203,7 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 		Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim, FreePort: a.ports.free,
 		Images: finder{a.images.images, a.incus, a.conf.Settings.remotes()},
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,
-		Refused: refused, Boot: bootID(), History: a.db, ReadFile: readFile, Author: author,
+		Refused: refused, Rootless: rootless, Boot: bootID(), History: a.db, ReadFile: readFile, Author: author,
 		Owner: owner, Self: selfName(), Pool: pool, Pool6: pool6(owner), Domain: a.conf.Settings.domain(), Log: a.log,
 	}, nil
 }

@@ -151,3 +151,5 @@ func (a *Agent) exit(ctx context.Context, project, instance string) (code int, k
 func refused(err error) bool {
 	return errors.Is(err, incus.ErrRefused) || errors.Is(err, incus.ErrProgram)
 }
+
+func rootless(err error) bool { return errors.Is(err, incus.ErrRootless) }

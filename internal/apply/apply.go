@@ -123,6 +123,8 @@ type Host struct {
 	// Refused reports whether an error says that Incus refuses what was asked, or that a program cannot be run,
 	// which trying again does not mend; nil means never.
 	Refused func(error) bool
+	// Rootless reports whether an error says that an instance has no whole root filesystem; nil means never.
+	Rootless func(error) bool
 	// History keeps generations; nil keeps none.
 	History History
 	// ReadFile reads a file that a project was made from; nil means that its content is not kept. Author tells who

@@ -136,6 +136,7 @@ func (b *bench) begin() {
 		Temporary: func(err error) bool { return errors.Is(err, image.ErrUnavailable) },
 		Blame:     incus.Blame,
 		Refused:   func(err error) bool { return errors.Is(err, incus.ErrRefused) },
+		Rootless:  func(err error) bool { return errors.Is(err, incus.ErrRootless) },
 		Boot:      b.boot,
 		History:   db,
 		ReadFile:  func(path string) ([]byte, error) { return []byte("what " + path + " says"), nil },

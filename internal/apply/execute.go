@@ -134,6 +134,7 @@ func (l *Loop) intend(p plan.Plan) {
 		}
 	}
 
+	l.begun(p)
 	l.save()
 }
 
@@ -142,6 +143,7 @@ func (l *Loop) record(ctx context.Context, o outcome, failed map[plan.ID]error) 
 	s := o.step
 	o.err = l.blamed(s.On, o.err)
 	l.since.Store(time.Now().UnixNano())
+	l.rooted(ctx, o)
 	switch {
 	case errors.Is(o.err, errSkipped):
 		return

@@ -100,6 +100,7 @@ func (l *Loop) before(ctx context.Context) (wait string, comes bool) {
 // converge plans and executes until nothing is left, or nothing more can be done now.
 func (l *Loop) converge(ctx context.Context, found *findings) again {
 	written := map[string]map[string]string{}
+	before := ""
 	for range rounds {
 		have, err := l.observe(ctx)
 		if err != nil {
@@ -115,11 +116,11 @@ func (l *Loop) converge(ctx context.Context, found *findings) again {
 		if early {
 			// An event is no reason to try again what has just failed; it may be that failure's own.
 			due := p.Without(func(id plan.ID) bool { return l.backoff[id] })
-			if due.Empty() {
-				return l.patient(p, found)
+			if due.Empty() || due.String() == before {
+				return l.patient(p, found) // What is done again and again is only the beginning of what has to wait.
 			}
 
-			p = due
+			p, before = due, due.String()
 		}
 
 		if l.unsettled(p, written) {
@@ -198,10 +199,15 @@ func (l *Loop) seen(have plan.Observed) {
 		if inst.Status == plan.Running && inst.Config[plan.KeyOwner] == l.host.Owner {
 			l.led.Started[name] = inst.Config[plan.KeyBoot]
 			delete(l.led.Stops, name)
+			delete(l.led.Rootless, name)
 		}
 	}
 
 	maps.DeleteFunc(l.led.Started, func(name, _ string) bool {
+		_, there := have.Instances[name]
+		return !there
+	})
+	maps.DeleteFunc(l.led.Rootless, func(name string, _ plan.Root) bool {
 		_, there := have.Instances[name]
 		return !there
 	})
@@ -311,7 +317,9 @@ func (l *Loop) stuck(ctx context.Context, p plan.Plan, failed map[plan.ID]error,
 		return retry
 	}
 
-	if l.refused(ctx, failed) {
+	repair := l.repair
+	l.repair = false
+	if l.refused(ctx, failed) || repair {
 		l.notBefore, l.failures = time.Time{}, 0
 		return soon
 	}

@@ -234,6 +234,10 @@ func (l *Loop) refused(ctx context.Context, failed map[plan.ID]error) bool {
 
 // fault says what is wrong with the version itself when a step of its instance failed; empty when it is something else.
 func (l *Loop) fault(ctx context.Context, name string, err error) string {
+	if l.host.Rootless != nil && l.host.Rootless(err) {
+		return ""
+	}
+
 	if l.host.Refused != nil && l.host.Refused(err) {
 		return err.Error()
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/incus/incustest"
 	"github.com/incus-compose/ic-agent/internal/incus/incustest/conformance"
@@ -14,7 +15,7 @@ import (
 func TestConformanceOfTheFake(t *testing.T) {
 	image := plan.Image{Ref: "docker.io/library/busybox", Server: "https://docker.io", Alias: "library/busybox", Fingerprint: "7ee593f21d97799bd204d6e350dca07d00710500baca2acb92f28b0fe31f9beb"}
 	conformance.Run(t, synctest.Test, func(t *testing.T) conformance.Host {
-		srv := newServer(t, incustest.Options{})
+		srv := newServer(t, incustest.Options{Delays: incustest.Delays{Network: 100 * time.Millisecond}})
 		srv.AddImage(image.Server, image.Alias, incustest.Image{Fingerprint: image.Fingerprint})
 		return conformance.Host{
 			Dial:   srv.Dial,

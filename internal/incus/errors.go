@@ -44,6 +44,8 @@ var (
 	ErrUnsupported = errors.New("not supported by this Incus")
 	// ErrNoSpace: the storage pool or the disk is full.
 	ErrNoSpace = errors.New("no space left")
+	// ErrRootless: the instance has no root filesystem, or not all of one, as after a rebuild that was broken off.
+	ErrRootless = errors.New("no root filesystem")
 	// ErrFailed: Incus tried and it failed (an app that does not start, a broken hook).
 	ErrFailed = errors.New("failed")
 	// ErrUnknownOutcome: the call was sent and nobody knows how it ended; look again.
@@ -79,6 +81,10 @@ var texts = []struct {
 	{"a matching non-reusable operation has now succeeded", ErrBusy},
 	{"the instance is already running", errRunning},
 	{"the instance is already stopped", errStopped},
+	{"instance storage pool not found", ErrRootless}, // there is no record of its root volume
+	{"failed to handle idmapped storage", ErrRootless},
+	{"/rootfs: no such file or directory", ErrRootless},
+	{"that has snapshots", ErrRefused},
 	{"etag doesn't match", ErrConflict},
 	{"no space left on device", ErrNoSpace},
 	{"disk quota exceeded", ErrNoSpace},

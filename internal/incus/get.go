@@ -129,6 +129,7 @@ type (
 		Config      map[string]string `json:"config"`
 		Description string            `json:"description"`
 		UsedBy      []string          `json:"used_by"`
+		Status      string            `json:"status"`
 	}
 	volumeAnswer struct {
 		Name   string            `json:"name"`

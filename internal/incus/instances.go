@@ -161,7 +161,7 @@ func devices(in map[string]plan.Device) map[string]map[string]string {
 // rebuildInstance replaces the root filesystem. An unknown outcome stays one: the state would look the same
 // before and after when only the image's config changed.
 func (c *Client) rebuildInstance(ctx context.Context, project string, op plan.RebuildInstance) error {
-	return patiently(ctx, func() error {
+	err := patiently(ctx, func() error {
 		_, err := c.run(ctx, project, c.opt.PullTimeout, func(s incusapi.InstanceServer) (incusapi.Operation, error) {
 			return s.RebuildInstance(op.Name, api.InstanceRebuildPost{
 				Source: api.InstanceSource{Type: "image", Fingerprint: op.Fingerprint},
@@ -169,9 +169,16 @@ func (c *Client) rebuildInstance(ctx context.Context, project string, op plan.Re
 		})
 		return err
 	})
+	return c.explained(ctx, project, op.Name, err)
 }
 
 func (c *Client) deleteInstance(ctx context.Context, project string, op plan.DeleteInstance) error {
+	if op.Rootless {
+		err := c.withoutSnapshots(ctx, project, op.Name)
+		if err != nil {
+			return err
+		}
+	}
 	err := patiently(ctx, func() error {
 		_, err := c.run(ctx, project, c.opt.MutateTimeout, func(s incusapi.InstanceServer) (incusapi.Operation, error) {
 			return s.DeleteInstance(op.Name)
@@ -182,8 +189,21 @@ func (c *Client) deleteInstance(ctx context.Context, project string, op plan.Del
 		_, _, err := c.instance(ctx, project, op.Name)
 		return errors.Is(err, ErrNotFound)
 	}
-	if errors.Is(err, ErrNotFound) && absent() { // what was not found may be its volume
+	if (errors.Is(err, ErrNotFound) || errors.Is(err, ErrRootless)) && absent() { // what was not found may be its volume
 		return nil
 	}
 	return c.settled(ctx, err, absent)
+}
+
+// withoutSnapshots refuses an instance whose deletion would take snapshots along.
+func (c *Client) withoutSnapshots(ctx context.Context, project, name string) error {
+	var list []string
+	err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
+		list, err = s.GetInstanceSnapshotNames(name)
+		return err
+	})
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	return kinded{fmt.Errorf("its root filesystem is gone and it has snapshots: \"incus snapshot restore %s %s --project %s\" brings one back, or delete them to have it made anew", name, list[len(list)-1], project), []error{ErrRefused}}
 }

@@ -119,7 +119,7 @@ func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork,
 	nets := make(map[string]plan.ObservedNetwork, len(list))
 	for _, n := range list {
 		nets[n.Name] = plan.ObservedNetwork{
-			Type: n.Type, Managed: n.Managed, Config: n.Config, Description: n.Description, UsedBy: len(n.UsedBy),
+			Type: n.Type, Managed: n.Managed, Config: n.Config, Description: n.Description, UsedBy: len(n.UsedBy), Status: n.Status,
 		}
 	}
 	return nets, err

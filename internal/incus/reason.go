@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// explained says what to do about a missing mount, and adds to a failed start what liblxc wrote about it: Incus
+// explained says what to do about a missing mount or a directory in the way, and adds to a failed start what liblxc wrote about it: Incus
 // itself only says that its helper ended with exit status 1.
 func (c *Client) explained(ctx context.Context, project, name string, err error) error {
 	if err == nil {
@@ -16,6 +16,10 @@ func (c *Client) explained(ctx context.Context, project, name string, err error)
 	m := noSource.FindStringSubmatch(err.Error())
 	if m != nil {
 		return kinded{fmt.Errorf("the host has no %s, which the file mounts: make it (mkdir -p %s); the agent has no right to", m[1], m[1]), []error{err}}
+	}
+	m = leftBehind.FindStringSubmatch(err.Error())
+	if m != nil {
+		return kinded{fmt.Errorf("an instance of this name was lost, and Incus left %s behind and no longer knows it: look into it, remove it (rm -r %s), and the next try goes on", m[1], m[1]), []error{err}}
 	}
 	if !strings.Contains(err.Error(), "forklxc") {
 		return err
@@ -43,6 +47,9 @@ var noSource = regexp.MustCompile(`Missing source path "([^"]+)"`)
 
 // clearing is how a start ends from which the hooks of the run before took the rights to its own directory.
 var clearing = regexp.MustCompile(`^Permission denied - Failed to mount ".*/credentials"`)
+
+// leftBehind is how Incus refuses to make a root filesystem where a directory is.
+var leftBehind = regexp.MustCompile(`Volume path "([^"]+)" already exists`)
 
 // lxcError is a line of liblxc's log: level, category, place, text.
 var lxcError = regexp.MustCompile(` ERROR +\S+ - \S+ - (.+)`)

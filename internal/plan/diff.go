@@ -202,9 +202,7 @@ func (d *differ) network(w DesiredNetwork) {
 	}
 
 	if !ok {
-		d.step(id, CreateNetwork{
-			Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Key, Config: w.Config,
-		}, "new network "+w.Key+" "+addressesOf(w.Config))
+		d.step(id, d.createNetwork(w), "new network "+w.Key+" "+addressesOf(w.Config))
 		return
 	}
 
@@ -221,6 +219,10 @@ func (d *differ) network(w DesiredNetwork) {
 		return
 	}
 
+	if d.repaired(w, have) {
+		return
+	}
+
 	set := changedKeys(w.Config, have.Config)
 	unset(set, w.Config, have.Config)
 	d.settle(id, set)
@@ -234,6 +236,10 @@ func (d *differ) network(w DesiredNetwork) {
 	}
 
 	d.step(id, UpdateNetwork{Name: w.Name, Set: set}, causeOf(set, nil))
+}
+
+func (d *differ) createNetwork(w DesiredNetwork) CreateNetwork {
+	return CreateNetwork{Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Key, Config: w.Config}
 }
 
 // addressesOf names a network's addresses.

@@ -59,8 +59,16 @@ func (d *differ) instance(w DesiredInstance) {
 		return
 	}
 
+	if d.remake(w, have) {
+		return
+	}
+
 	d.foreign(w, have)
 	c := d.compare(w, have)
+	if d.rootless(w, have) {
+		c.rebuild, c.restart, c.files = true, true, w.FilesHash != ""
+	}
+
 	d.change(w, have, c)
 }
 
@@ -262,7 +270,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 		return
 	}
 
-	cause := changeCause(w, have, c)
+	cause := d.changeCause(w, have, c)
 	if c.restart && !running && start {
 		d.guard(w, have, c, cause)
 	}

@@ -33,6 +33,8 @@ type Ledger struct {
 	Started map[string]string
 	// Exits holds, by instance, how it ended when it last ended by itself.
 	Exits map[string]Exit
+	// Rootless holds, by instance, what is known to be wrong with its root filesystem.
+	Rootless map[string]Root
 	// Stops remembers, by instance, who stopped it by hand; empty when running.
 	Stops map[string]Stop
 	// Good holds, by service, the version it last did well with: what a failed update goes back to.
@@ -74,6 +76,7 @@ func (l Ledger) Snapshot() Ledger {
 	l.Images, l.Earlier, l.Updates = maps.Clone(l.Images), maps.Clone(l.Earlier), maps.Clone(l.Updates)
 	l.Ports, l.Started, l.Exits, l.Stops = maps.Clone(l.Ports), maps.Clone(l.Started), maps.Clone(l.Exits), maps.Clone(l.Stops)
 	l.Good, l.Last, l.Intents = maps.Clone(l.Good), maps.Clone(l.Last), maps.Clone(l.Intents)
+	l.Rootless = maps.Clone(l.Rootless)
 	l.Parked, l.Expired, l.Confirmed = maps.Clone(l.Parked), maps.Clone(l.Expired), maps.Clone(l.Confirmed)
 	l.Conditions = slices.Clone(l.Conditions)
 	l.Addresses = maps.Clone(l.Addresses)

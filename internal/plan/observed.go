@@ -52,7 +52,15 @@ type ObservedNetwork struct {
 	Description string
 	// UsedBy counts the instances and profiles on it.
 	UsedBy int
+	// Status is Incus's word for how far it got with making it, where that is known.
+	Status string
 }
+
+// What Incus says of networks that it did not finish.
+const (
+	NetworkPending = "Pending"
+	NetworkErrored = "Errored"
+)
 
 // ObservedVolume is a custom volume.
 type ObservedVolume struct {

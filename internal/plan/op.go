@@ -121,8 +121,12 @@ type (
 	}
 	// RunHooks runs the post_start hooks that the instance carries, once for each of its starts.
 	RunHooks struct{ Instance string }
-	// DeleteInstance deletes a stopped instance; its volumes stay.
-	DeleteInstance struct{ Name string }
+	// DeleteInstance deletes a stopped instance; its volumes stay. With Rootless it is refused for one that has
+	// snapshots.
+	DeleteInstance struct {
+		Name     string
+		Rootless bool
+	}
 )
 
 func (CreateProject) op()   {}

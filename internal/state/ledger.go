@@ -27,6 +27,7 @@ func fields(l *plan.Ledger) map[string]any {
 		"ports":      &l.Ports,
 		"started":    &l.Started,
 		"exits":      &l.Exits,
+		"rootless":   &l.Rootless,
 		"stops":      &l.Stops,
 		"intents":    &l.Intents,
 		"good":       &l.Good,

@@ -115,6 +115,7 @@ func fullLedger(stack string) plan.Ledger {
 		Addresses:  map[string]map[string]netip.Addr{stack + "-default": {"web-1": netip.MustParseAddr("10.9.0.2"), "web-2": netip.MustParseAddr("fd00::2")}},
 		Started:    map[string]string{"web-1": "boot1"},
 		Stops:      map[string]plan.Stop{"web-2": {By: "root", At: noon}},
+		Rootless:   map[string]plan.Root{"web-2": plan.RootBegun},
 		Intents:    map[string]plan.Intent{"instance/web-1": {Text: "1: start instance/web-1 (created by 0)", At: noon}},
 		Conditions: []plan.Condition{{Type: "Failed", Object: "instance/web-1", Text: "no room; free some", Since: noon}},
 		RemovedAt:  noon,

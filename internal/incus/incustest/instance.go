@@ -22,6 +22,27 @@ type instance struct {
 	gone chan struct{}
 	// exit is the word of the log about the last end: "error (3)" or "signal Killed(9)".
 	exit string
+	// rootless is what Incus says of the root filesystem that is lost; empty when it is there.
+	rootless string
+}
+
+// What Incus says of a lost root filesystem: measured after a rebuild during which it was killed.
+const (
+	rootHalf = "Failed to handle idmapped storage: Failed expanding symlinks of \"\": lstat /var/lib/incus/containers/web: no such file or directory"
+	rootGone = "Failed getting instance pool: Instance storage pool not found"
+)
+
+// LoseRoot breaks the root filesystem of an instance, as a rebuild does during which Incus is killed. A rebuild mends
+// it, unless it is gone altogether.
+func (s *Server) LoseRoot(project, name string, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.instances[key{project, name}]
+	s.end(i)
+	i.rootless = rootHalf
+	if gone {
+		i.rootless = rootGone
+	}
 }
 
 // App says how the program in an instance behaves. The zero value starts, and ends at the stop signal.

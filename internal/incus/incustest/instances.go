@@ -234,6 +234,10 @@ func (s *Server) rebuildInstance(r *http.Request) reply {
 		if image == nil {
 			return says("Image not provided for instance rebuild")
 		}
+		if i.rootless == rootGone {
+			return says("Failed rebuilding instance from image: %s", rootGone)
+		}
+		i.rootless = ""
 		image.stamp(i.api.Config) // set oci.* keys stay; no event tells of it
 		i.files = map[string]PushedFile{}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/lxc/incus/v6/shared/api"
 )
@@ -74,12 +75,45 @@ func (s *Server) postNetwork(r *http.Request) reply {
 	if err != nil {
 		return failed(err)
 	}
-	s.networks[req.Name] = &api.Network{
-		Name: req.Name, Type: "bridge", Managed: true, Status: "Created", Locations: []string{"none"}, Project: "default",
+	made := &api.Network{
+		Name: req.Name, Type: "bridge", Managed: true, Status: api.NetworkStatusPending, Locations: []string{"none"}, Project: "default",
 		NetworkPut: api.NetworkPut{Config: config, Description: req.Description},
 	}
+	s.networks[req.Name] = made
+	if !s.bridge(r) {
+		return failed(errLife)
+	}
+	made.Status = api.NetworkStatusCreated
 	s.emit("default", api.EventLifecycleNetworkCreated, "/1.0/networks/"+req.Name, "", s.requestor(), nil)
 	return ok(nil)
+}
+
+// bridge waits until the bridge of a network is there. It is false when the caller went away or Incus was killed: the
+// network then stays pending for ever. The caller holds the lock, which is given up meanwhile.
+func (s *Server) bridge(r *http.Request) bool {
+	if s.opt.Delays.Network <= 0 {
+		return true
+	}
+	life := s.life
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	t := time.NewTimer(s.opt.Delays.Network)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.Context().Done():
+		return false
+	case <-life:
+		return false
+	}
+}
+
+// SlowNetworks is Delays.Network from now on.
+func (s *Server) SlowNetworks(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opt.Delays.Network = d
 }
 
 // fillNetwork does what Incus does with addresses that are "auto" or not given.

@@ -49,6 +49,7 @@ func (s *Server) routes() *http.ServeMux {
 		"GET /1.0/instances/{name}/state":        s.getState,
 		"PUT /1.0/instances/{name}/state":        s.putState,
 		"POST /1.0/instances/{name}/rebuild":     s.rebuildInstance,
+		"GET /1.0/instances/{name}/snapshots":    func(*http.Request) reply { return ok([]string{}) }, // it models none
 		"POST /1.0/instances/{name}/exec":        s.postExec,
 		"GET /1.0/instances/{name}/files":        s.getFile, // HEAD too
 		"POST /1.0/instances/{name}/files":       s.postFile,

@@ -36,6 +36,8 @@ type Delays struct {
 	Request time.Duration
 	// Create, Start, Stop, Delete, Rebuild and Pull are the lengths of operations.
 	Create, Start, Stop, Delete, Rebuild, Pull time.Duration
+	// Network is the time between a network's record and its bridge.
+	Network time.Duration
 }
 
 // Server is a fake Incus. All methods may be called from any goroutine. Close it.

@@ -122,11 +122,17 @@ func (s *Server) startable(k key, i *instance) error {
 	if text := s.apps[k].StartError; text != "" {
 		return errors.New(text)
 	}
+	if i.rootless != "" {
+		return errors.New(i.rootless)
+	}
 	mine := s.devices(k.project, i.api.Profiles, i.api.Devices)
 	for _, name := range slices.Sorted(maps.Keys(mine)) {
 		nic := mine[name]
 		if nic["type"] != "nic" {
 			continue
+		}
+		if n := s.networks[nic["network"]]; n != nil && n.Status == api.NetworkStatusPending {
+			return says("Failed start validation for device %q: Parent device %q doesn't exist", name, nic["network"])
 		}
 		for other, o := range s.instances {
 			for _, d := range s.devices(other.project, o.api.Profiles, o.api.Devices) {

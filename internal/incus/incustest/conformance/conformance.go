@@ -71,6 +71,7 @@ var cases = []struct {
 	{"a project with something in it is not deleted", projectInUse},
 	{"a network is made, changed and deleted once", networkLife},
 	{"a network in use is not deleted", networkInUse},
+	{"a network whose maker went away is never finished, and can be made anew", networkPending},
 	{"a volume is made once and observed with its users", volumeLife},
 	{"an image is pulled and kept", imagePulled},
 	{"an image carries what is noted of it", imageNoted},

@@ -1,7 +1,12 @@
 package conformance
 
 import (
+	"context"
 	"strings"
+	"time"
+
+	incusapi "github.com/lxc/incus/v6/client"
+	"github.com/lxc/incus/v6/shared/api"
 
 	"github.com/incus-compose/ic-agent/internal/incus"
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -81,6 +86,38 @@ func networkLife(s *suite) {
 	s.fails(plan.UpdateNetwork{Name: network, Set: map[string]string{"bogus": "1"}}, incus.ErrRefused)
 	s.fails(plan.CreateNetwork{Name: "ct-name-too-long-for-a-bridge"}, incus.ErrRefused)
 	s.do(plan.DeleteNetwork{Name: network}, plan.DeleteNetwork{Name: network})
+}
+
+// networkPending breaks the call off ever later, until the record is there and the bridge is not.
+func networkPending(s *suite) {
+	for wait := 10 * time.Millisecond; wait < time.Second; wait += 10 * time.Millisecond {
+		ctx, cancel := context.WithTimeout(s.Context(), wait)
+		raw := s.raw().(*incusapi.ProtocolIncus).WithContext(ctx)
+		op := createNetwork()
+		err := raw.CreateNetwork(api.NetworksPost{Name: network, Type: "bridge", NetworkPut: api.NetworkPut{Config: op.Config}})
+		cancel()
+		if err == nil {
+			s.do(plan.DeleteNetwork{Name: network})
+		}
+
+		have, there := s.observe().Networks[network]
+		if there && have.Status == plan.NetworkPending {
+			if have.Config[plan.KeyOwner] != owner {
+				s.Errorf("it does not say whose it is: %v", have.Config)
+			}
+			s.fails(createNetwork(), incus.ErrExists)
+			s.do(plan.DeleteNetwork{Name: network}, createNetwork())
+			if have := s.observe().Networks[network]; have.Status != "Created" {
+				s.Errorf("made anew, it is %q", have.Status)
+			}
+			return
+		}
+
+		if there {
+			s.do(plan.DeleteNetwork{Name: network})
+		}
+	}
+	s.Error("none was left pending")
 }
 
 func networkInUse(s *suite) {
