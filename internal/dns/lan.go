@@ -15,9 +15,9 @@ type LAN struct {
 }
 
 // view is what a machine on the LAN is told: every name, and no foreign one, so that nobody can use us as an
-// open resolver.
-func (l LAN) view(src netip.Addr) View {
-	if !slices.ContainsFunc(l.Allow, func(p netip.Prefix) bool { return p.Contains(src) }) {
+// open resolver. The host itself needs no permission.
+func (l LAN) view(local, src netip.Addr) View {
+	if src != local && !slices.ContainsFunc(l.Allow, func(p netip.Prefix) bool { return p.Contains(src) }) {
 		return View{refused: fmt.Sprintf("%s is not on the access list", src)}
 	}
 	return View{known: true, host: true, inside: "the LAN is told our names only"}

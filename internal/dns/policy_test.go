@@ -340,7 +340,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-func TestLANListener(t *testing.T) {
+func TestD37LANListener(t *testing.T) {
 	up := startUpstream(t, serving("192.0.2.1"))
 	s := New(Options{Upstreams: []netip.AddrPort{up.addr}, LAN: LAN{
 		Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.53.9.1:0")}, Allow: []netip.Prefix{pfx("127.53.9.0/28")},
@@ -350,6 +350,7 @@ func TestLANListener(t *testing.T) {
 	at := r.Status().Listeners[2].Addr
 	for _, tc := range []struct{ from, name, want string }{
 		{"127.53.9.2", "web.shop.incus.", "NOERROR | aa | web.shop.incus. 5 IN A 127.53.1.100 | opt v0 1232"},
+		{"127.53.9.1", "web.shop.incus.", "NOERROR | aa | web.shop.incus. 5 IN A 127.53.1.100 | opt v0 1232"},
 		{"127.53.9.2", "example.com.", "REFUSED | opt v0 1232 | ede 18"},
 		{"127.53.9.99", "web.shop.incus.", "REFUSED | opt v0 1232 | ede 18"},
 		{visitor, "web.shop.incus.", "REFUSED | opt v0 1232 | ede 18"},

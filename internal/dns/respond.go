@@ -94,13 +94,13 @@ func (s *Server) view(p *published, r *request) View {
 		r.src = plain(of.Addr())
 		return p.zone.relayedView(of, func(client netip.Addr) View {
 			if r.lan {
-				return s.options.LAN.view(client)
+				return s.options.LAN.view(r.local, client)
 			}
 			return p.zone.View(r.local, client)
 		})
 	}
 	if r.lan {
-		return s.options.LAN.view(r.src)
+		return s.options.LAN.view(r.local, r.src)
 	}
 	return p.zone.View(r.local, r.src)
 }
@@ -217,7 +217,7 @@ func (s *Server) done(r *request, reply []byte, path string) {
 	r.tally.count(rcode)
 	took := time.Since(r.at)
 	s.latency.WithLabelValues(path).Observe(took.Seconds())
-	if r.logged {
+	if r.logged && !probing(r.q.question) {
 		s.log.Info("dns query", "name", r.q.question.Name, "type", miekg.Type(r.q.question.Type).String(),
 			"from", r.src, "view", r.v.String(), "rcode", miekg.RcodeToString[rcode], "path", path, "took", took)
 	}

@@ -200,6 +200,9 @@ func probe(ctx context.Context, at netip.AddrPort) error {
 	return ctx.Err()
 }
 
+// probing tells whether a question is a probe's.
+func probing(q Question) bool { return q.Name == "." && q.Class == miekg.ClassCHAOS }
+
 // probeOnce asks something that is refused without a look at the zone, and waits for that.
 func probeOnce(conn *net.UDPConn, until time.Time) error {
 	question := want{question: Question{Name: ".", Type: miekg.TypeSOA, Class: miekg.ClassCHAOS}}

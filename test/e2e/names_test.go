@@ -81,7 +81,8 @@ func address(t *testing.T, instance, network string) string {
 func TestNames(t *testing.T) {
 	// The name server outside says what it is asked.
 	put(t, "/run/systemd/system/lab-upstream-dns.service.d/log.conf",
-		"[Service]\nExecStart=\nExecStart=/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/etc/lab/upstream-dns.conf --log-queries\n")
+		"[Service]\nExecStart=\nExecStart=/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/etc/lab/upstream-dns.conf --log-queries"+
+			" --host-record=evil.example.test,10.9.9.9 --host-record=nas.example.test,10.9.9.8\n")
 	run(t, "systemctl daemon-reload; systemctl restart lab-upstream-dns")
 	drop(t, "street", street)
 	running(t, "street", "web-1", "web-2", "app-1", "db-1", "vault-1")
@@ -113,6 +114,11 @@ func TestNames(t *testing.T) {
 				return nil
 			})
 		}
+	})
+
+	t.Run("D37 the LAN", func(t *testing.T) {
+		openToLAN(t)
+		onTheLAN(t, both, gateway, back, address(t, "app-1", "street-back"))
 	})
 
 	t.Run("a database client finds its server by name", func(t *testing.T) {

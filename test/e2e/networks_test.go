@@ -55,6 +55,25 @@ func TestIPv6AndInternalNetworks(t *testing.T) {
 		return err
 	})
 
+	// Asked over IPv6, the server tells each what it would over IPv4, and nobody on an internal network about the world.
+	server := strings.TrimSuffix(run(t, "incus network get "+found["web-1"].Devices["eth0"]["network"]+" ipv6.address"), "/64")
+	closed := strings.TrimSuffix(run(t, "incus network get "+found["inside-1"].Devices["eth0"]["network"]+" ipv6.address"), "/64")
+	for _, c := range []struct{ from, ask, want string }{
+		{"client-1", "nslookup web " + server, address("web-1", "ipv4.address")},
+		{"client-1", "nslookup only6 " + server, address("only6-1", "ipv6.address")},
+		{"client-1", "nslookup " + address("web-1", "ipv6.address") + " " + server, "name = web-1.dual.incus"},
+		{"client-1", "nslookup upstream.example.test " + server, "2001:db8::1"},
+		{"web-1", "nslookup web.dual.incus " + server, address("web-1", "ipv6.address")},
+		{"web-1", "nslookup only6.dual.incus " + server, "NXDOMAIN"},
+		{"inside-1", "nslookup inside " + closed, address("inside-1", "ipv6.address")},
+		{"inside-1", "nslookup upstream.example.test " + closed, "REFUSED"},
+	} {
+		out, _ := inDual(t, c.from, c.ask) // whose code is 1 when there is no answer
+		if !strings.Contains(out, c.want) {
+			t.Errorf("D05 %s: %s: want %q in\n%s", c.from, c.ask, c.want, out)
+		}
+	}
+
 	run(t, "ip -6 addr replace 2001:db8:77::1/64 dev lan0 nodad; ip netns exec lan ip -6 addr replace 2001:db8:77::2/64 dev eth0 nodad")
 	for _, c := range []struct{ from, url, caller string }{
 		{"", "http://[::1]:8060/", "RemoteAddr:"},
