@@ -48,37 +48,15 @@ func (z *Zone) Overview() Overview {
 	if z == nil {
 		return Overview{}
 	}
-	o := Overview{Origin: relative(z.origin), Serial: z.serial, TTL: z.ttl}
+	o := Overview{Origin: relative(z.origin), Serial: z.serial, TTL: z.ttl, Projects: z.projects()}
 	clients := map[string]int{}
-	projects := map[string]*ProjectOverview{}
 	for _, e := range z.entries {
-		p := projects[e.Project]
-		if p == nil {
-			p = &ProjectOverview{Name: e.Project, Zone: relative(miekg.CanonicalName(e.Project + "." + z.origin))}
-			projects[e.Project] = p
-		}
-		if e.Instance == "" {
-			continue
-		}
-		p.Instances++
-		if e.serving() {
-			p.Answered++
-		}
 		for _, net := range e.shape.nets {
-			clients[net]++
-		}
-	}
-	for _, shard := range z.nodes.shard {
-		for _, n := range shard {
-			if p := projects[n.project]; p != nil && !n.apex {
-				p.Names++
+			if e.Instance != "" {
+				clients[net]++
 			}
 		}
 	}
-	for _, p := range projects {
-		o.Projects = append(o.Projects, *p)
-	}
-	slices.SortFunc(o.Projects, func(a, b ProjectOverview) int { return strings.Compare(a.Name, b.Name) })
 	for _, n := range z.nets {
 		v := ViewOverview{
 			Name: n.Name, Key: n.Key, Project: n.Project, Clients: clients[n.Name], Inside: n.inside, Upstreams: n.upstreams,
@@ -96,4 +74,36 @@ func (z *Zone) Overview() Overview {
 		o.Views = append(o.Views, v)
 	}
 	return o
+}
+
+// projects counts what each has.
+func (z *Zone) projects() []ProjectOverview {
+	by := map[string]*ProjectOverview{}
+	for _, e := range z.entries {
+		p := by[e.Project]
+		if p == nil {
+			p = &ProjectOverview{Name: e.Project, Zone: relative(miekg.CanonicalName(e.Project + "." + z.origin))}
+			by[e.Project] = p
+		}
+		if e.Instance != "" {
+			p.Instances++
+		}
+		if e.Instance != "" && e.serving() {
+			p.Answered++
+		}
+	}
+	for _, shard := range z.nodes.shard {
+		for _, n := range shard {
+			p := by[n.project]
+			if p != nil && !n.apex {
+				p.Names++
+			}
+		}
+	}
+	var out []ProjectOverview
+	for _, p := range by {
+		out = append(out, *p)
+	}
+	slices.SortFunc(out, func(a, b ProjectOverview) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }

@@ -129,7 +129,7 @@ func namedRows(path string, tests map[string][]string) error {
 			if !ok || lit.Kind != token.STRING {
 				return true
 			}
-			for _, word := range strings.Fields(strings.Trim(lit.Value, "\"`")) {
+			for word := range strings.FieldsSeq(strings.Trim(lit.Value, "\"`")) {
 				if !rowID.MatchString(strings.TrimSuffix(word, ",")) {
 					break
 				}
