@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	ours "github.com/incus-compose/ic-agent/internal/health"
@@ -34,6 +35,7 @@ type fleet struct {
 	ended   map[ours.ID]time.Time // of the last probe
 	late    []time.Duration
 	probes  int
+	quick   bool // a check takes no time and is only counted
 	hint    func(ours.Hint)
 	started chan time.Time
 }
@@ -73,6 +75,14 @@ func (f *fleet) hints(ctx context.Context, on func(ours.Hint)) error {
 
 func (f *fleet) Probe(ctx context.Context, i ours.Instance, _ ours.Spec) (ours.Result, func() bool) {
 	at := time.Now()
+	if f.quick {
+		f.mu.Lock()
+		f.probes++
+		f.mu.Unlock()
+
+		return ours.Result{Verdict: ours.Passed, At: at, Output: "ok"}, nil
+	}
+
 	f.mu.Lock()
 	last, known := f.ended[i.ID]
 	if known {
@@ -98,6 +108,12 @@ func (f *fleet) Probe(ctx context.Context, i ours.Instance, _ ours.Spec) (ours.R
 // run starts a runner over n instances.
 func run(t *testing.T, n int) (*fleet, *ours.Runner) {
 	t.Helper()
+	f := newFleet(n)
+
+	return f, f.run(t)
+}
+
+func newFleet(n int) *fleet {
 	f := &fleet{ended: map[ours.ID]time.Time{}, started: make(chan time.Time, 1)}
 	for i := range n {
 		f.list = append(f.list, ours.Instance{
@@ -108,13 +124,25 @@ func run(t *testing.T, n int) (*fleet, *ours.Runner) {
 		})
 	}
 
+	return f
+}
+
+func (f *fleet) run(t *testing.T) *ours.Runner {
+	t.Helper()
 	r := ours.NewRunner(ours.Options{Instances: f, Hands: f, Prober: f, Hints: f.hints, Random: rand.Float64})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = r.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 
-	return f, r
+	return r
+}
+
+func (f *fleet) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	return f.probes
 }
 
 // wait lets the fleet live for a time.
@@ -199,6 +227,32 @@ func TestFiveThousand(t *testing.T) {
 	t.Logf("lateness: median %s, p99 %s, most %s (goal: p99 50 ms)", late[len(late)/2], late[len(late)*99/100], late[len(late)-1])
 	t.Logf("processor: %.3f cores, the fake's included (goal: 0.5)", spent.Seconds()/wall.Seconds())
 	t.Logf("memory: %d bytes an instance, the fake's included (goal: 4096); goroutines: %d at most (goal: workers + constant); %s", each, most, s)
+}
+
+// TestADay is 24 hours of virtual time with a hundred checks a second: what remains of them.
+func TestADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(1000)
+		f.quick = true
+		r := f.run(t)
+		wait(t, time.Hour)
+		synctest.Wait()
+		goroutines, before, began := runtime.NumGoroutine(), heap(), f.count()
+		used := cpu(t)
+		wait(t, 24*time.Hour)
+		synctest.Wait()
+		after := heap()
+		s, err := r.Summary(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		t.Logf("%d checks in 24 hours of virtual time, %s of processor time each, the fake's included; %s", f.count()-began, (cpu(t)-used)/time.Duration(max(1, f.count()-began)), s)
+		t.Logf("goroutines: %d before, %d after; heap: %d KB before, %d KB after", goroutines, runtime.NumGoroutine(), before>>10, after>>10)
+		if runtime.NumGoroutine() > goroutines+2 || after > before+1<<20 {
+			t.Error("it grows")
+		}
+	})
 }
 
 // TestCrash is the time from the event of a crash to the call that starts the instance.

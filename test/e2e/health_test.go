@@ -155,7 +155,7 @@ func TestHealthKilledProcessComesBack(t *testing.T) {
 }
 
 // on-failure goes by the exit code: 0 stays down, 3 is restarted twice and then given up.
-func TestHealthOnFailureByExitCode(t *testing.T) {
+func TestX1H19OnFailureByExitCode(t *testing.T) {
 	drop(t, "jobs", `services:
   good: {image: busybox, command: [sh, -c, "sleep 1; exit 0"], restart: on-failure}
   bad: {image: busybox, command: [sh, -c, "sleep 1; exit 3"], restart: "on-failure:2"}
@@ -195,8 +195,9 @@ func TestHealthIncusStopStaysDown(t *testing.T) {
 	judged(t, "down", "web-1", "healthy")
 }
 
-// Incus does not answer for half a minute, then crashes: no verdict changes, nothing is restarted.
-func TestHealthIncusAwayChangesNothing(t *testing.T) {
+// Incus does not answer for half a minute, crashes, and is not there for as long again: no verdict changes, nothing is
+// restarted.
+func TestH11X2IncusAwayForAMinuteChangesNothing(t *testing.T) {
 	drop(t, "away", software)
 	running(t, "away", "cache-1", "web-1", "db-1")
 	for _, n := range []string{"cache-1", "web-1", "db-1"} {
@@ -210,7 +211,10 @@ func TestHealthIncusAwayChangesNothing(t *testing.T) {
 
 	since := moment(t)
 	// It hangs at first, then it crashes. Its own stop would stop the instances too.
-	run(t, "kill -STOP $(systemctl show -p MainPID --value incus); sleep 30; kill -KILL $(systemctl show -p MainPID --value incus); sleep 2; systemctl start incus")
+	run(t, `d=/run/systemd/system/incus.service.d; mkdir -p $d; printf '[Service]\nExecStartPre=/bin/sleep 30\n' > $d/late.conf; systemctl daemon-reload
+		kill -STOP $(systemctl show -p MainPID --value incus); sleep 30
+		mv /var/lib/incus/unix.socket /var/lib/incus/away.socket; kill -KILL $(systemctl show -p MainPID --value incus); sleep 29
+		mv /var/lib/incus/away.socket /var/lib/incus/unix.socket; rm -r $d; systemctl daemon-reload; systemctl start incus`)
 	eventually(t, "Incus is back", func(ctx context.Context) error {
 		_, err := instances(ctx, "away")
 		return err
@@ -234,7 +238,7 @@ func TestHealthIncusAwayChangesNothing(t *testing.T) {
 }
 
 // A probe that hangs is ended at its timeout with all it started, also what left its session.
-func TestHealthHungProbeGoneWithItsChildren(t *testing.T) {
+func TestH09X4AHungProbeIsGoneWithItsChildren(t *testing.T) {
 	drop(t, "hang", `services:
   web:
     image: busybox
@@ -262,13 +266,29 @@ func TestHealthHungProbeGoneWithItsChildren(t *testing.T) {
 	})
 }
 
-// The daemon says how it is, to systemd and to whoever asks.
-func TestHealthDaemonTellsHowItIs(t *testing.T) {
+// A check runs as the app does. The daemon says how it is, to systemd and to whoever asks.
+func TestH03H41H42TheDaemonTellsHowItIs(t *testing.T) {
 	drop(t, "tell", `services:
-  web: {image: "nginx:1.27", healthcheck: {test: ["CMD", "true"], interval: 500ms}}
+  web:
+    image: busybox
+    command: [sleep, inf]
+    user: "70:71"
+    working_dir: /var/tmp
+    environment: {COLOUR: blue}
+    healthcheck: {test: 'echo "$$(id -u):$$(id -g) in $$PWD, $$COLOUR, $$PATH"', interval: 500ms}
 `)
-	running(t, "tell", "web-1")
+	before := running(t, "tell", "web-1")
 	judged(t, "tell", "web-1", "healthy")
+	path := run(t, fmt.Sprintf("tr '\\0' '\\n' < /proc/%d/environ | sed -n s/^PATH=//p", before["web-1"].State.PID))
+	if out := run(t, "ic-healthd probe tell/web"); path == "" || !strings.Contains(out, "70:71 in /var/tmp, blue, "+path) {
+		t.Errorf("the app's path is %s, and the check says:\n%s", path, out)
+	}
+
+	for _, c := range [][2]string{{"health", ""}, {"ready", ""}, {"metrics", "ic_healthd_checks_total{result=\"passed\"}"}} {
+		if out := run(t, "curl -sf --unix-socket /run/ic-healthd/status.sock http://x/"+c[0]); !strings.Contains(out, c[1]) {
+			t.Errorf("/%s says %s", c[0], out)
+		}
+	}
 	if out := run(t, "ic-healthd status; ic-healthd probe tell/web"); !strings.Contains(out, "tell/web-1") || !strings.Contains(out, "verdict:   passed, exit code 0") {
 		t.Errorf("it says:\n%s", out)
 	}

@@ -38,7 +38,7 @@ var (
 	stubborn = app("/bin/sleep 1000")
 	brief    = app("/bin/sleep 1")
 	instant  = app("/bin/true")
-	echoing  = app("/bin/nc -ll -p 7000 -e /bin/cat")
+	echoing  = app("/bin/busybox nc -ll -p 7000 -e /bin/cat")
 )
 
 func app(argv string) map[string]string {
