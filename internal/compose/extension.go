@@ -340,8 +340,8 @@ func (s *service) agentExtension() {
 	change := asType[map[string]any](m["on-change"])
 	s.out.ServiceExtension = plan.ServiceExtension{
 		Probe: probeOf(asType[map[string]any](m["probe"])), OnUnhealthy: asType[string](m["on-unhealthy"]),
-		SuccessThreshold: asType[int](m["success-threshold"]),
-		OnChange:         asType[string](change["do"]), ChangeSignal: asType[string](change["signal"]),
+		SuccessThreshold: asType[int](m["success-threshold"]), Stretch: asType[int](m["stretch"]),
+		OnChange: asType[string](change["do"]), ChangeSignal: asType[string](change["signal"]),
 		Update: updatePolicy(m["update"]).Over(s.t.out.Update), Snapshot: asType[bool](m["snapshot"]), Protect: asType[bool](m["protect"]),
 	}
 	s.healthExtension()

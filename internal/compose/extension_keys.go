@@ -120,6 +120,10 @@ var serviceExt = []extRule{
 		says: "How many checks in a row have to pass before an unhealthy instance is healthy again; 1 by default.",
 	},
 	{
+		name: "stretch", kind: extNumber, least: 1, most: 4, example: "3",
+		says: "How many times longer the interval of a check may be while the host is starved, once it has passed for ten intervals; 1, no longer, by default.",
+	},
+	{
 		name: "on-change", kind: extMapping, short: "do", need: []string{"do"}, example: "{do: signal, signal: SIGUSR1}",
 		says: "What is done when the content of a config or secret changed. A plain word is `do`.",
 		below: []extRule{

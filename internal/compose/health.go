@@ -114,6 +114,10 @@ func (s *service) healthExtension() {
 		s.out.Config[agentKey+"on-unhealthy"] = x.OnUnhealthy
 	}
 
+	if x.Stretch > 1 {
+		s.out.Config[agentKey+"probe-stretch"] = strconv.Itoa(x.Stretch)
+	}
+
 	if x.SuccessThreshold > 1 {
 		s.out.Config[agentKey+"probe-successes"] = strconv.Itoa(x.SuccessThreshold)
 	}

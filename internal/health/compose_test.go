@@ -15,7 +15,7 @@ import (
 // What a file says arrives here as it was meant, in every form the compose specification has.
 func TestComposeFilesArriveAsSpecs(t *testing.T) {
 	base := func(change func(*health.Spec)) *health.Spec {
-		s := health.Spec{Interval: 30 * time.Second, Timeout: 30 * time.Second, StartInterval: 5 * time.Second, Retries: 3, Successes: 1, OnUnhealthy: health.ReactNone}
+		s := health.Spec{Interval: 30 * time.Second, Timeout: 30 * time.Second, StartInterval: 5 * time.Second, Retries: 3, Successes: 1, Stretch: 1, OnUnhealthy: health.ReactNone}
 		change(&s)
 		return &s
 	}
@@ -43,6 +43,7 @@ func TestComposeFilesArriveAsSpecs(t *testing.T) {
 			s.Test, s.Restart.Mode, s.OnUnhealthy = []string{"CMD", "a"}, health.ModeAlways, health.ReactNotify
 		})},
 		"X8 threshold": {`{healthcheck: {test: [CMD, a]}, x-ic-agent: {success-threshold: 4}}`, base(func(s *health.Spec) { s.Test, s.Successes = []string{"CMD", "a"}, 4 })},
+		"X9 stretch":   {`{healthcheck: {test: [CMD, a]}, x-ic-agent: {stretch: 4}}`, base(func(s *health.Spec) { s.Test, s.Stretch = []string{"CMD", "a"}, 4 })},
 		"X3 auto": {`{healthcheck: {test: "curl -f http://localhost:81"}, x-ic-agent: {probe: auto}}`, base(func(s *health.Spec) {
 			s.Test, s.Auto, s.Shortcut = shell, true, shortcut
 		})},

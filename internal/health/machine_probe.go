@@ -26,7 +26,13 @@ func (m *Machine) probed(e Probed, now time.Time) {
 	}
 
 	m.due = now.Add(m.interval(now))
+	if e.Starved && m.status == Healthy && m.streak == 0 && now.Sub(m.healthy) >= longHealthy*m.spec.Interval {
+		m.due = now.Add(time.Duration(m.spec.Stretch) * m.spec.Interval)
+	}
 }
+
+// longHealthy is for how many intervals an instance has to have been healthy for its check to be stretched.
+const longHealthy = 10
 
 func (m *Machine) pass(now time.Time) {
 	m.streak, m.passed = 0, true

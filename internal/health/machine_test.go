@@ -522,6 +522,28 @@ func TestX8SuccessesInARow(t *testing.T) {
 	l.expect("healthy")
 }
 
+func TestX9ALongHealthyCheckIsStretchedOnAStarvedHost(t *testing.T) {
+	l := newLife(t, checked(KeyStretch, "3"))
+	l.start()
+	next := func(v Verdict, starved bool, want time.Duration) {
+		t.Helper()
+		l.pass(l.m.Next().Sub(l.now))
+		l.step(Probed{Gen: l.last.Gen, Result: Result{Verdict: v, At: l.now}, Starved: starved})
+		l.step(Freed{Gen: l.last.Gen})
+		if got := l.m.Next().Sub(l.now); got != want {
+			t.Fatalf("at +%s the next comes %s later, want %s", l.now.Sub(epoch), got, want)
+		}
+	}
+	for range longHealthy {
+		next(Passed, true, 10*time.Second)
+	}
+	next(Passed, true, 30*time.Second)
+	next(Passed, false, 10*time.Second)
+	next(TimedOut, true, 30*time.Second) // which says nothing there
+	next(Failed, true, 10*time.Second)
+	next(Passed, true, 30*time.Second)
+}
+
 func TestX10LastFiveResultsAreKept(t *testing.T) {
 	l := newLife(t, checked())
 	l.start()

@@ -45,6 +45,9 @@ const (
 	KeyEarly = "user.ic-agent.probe-early"
 	// KeySuccesses is how many probes in a row have to pass before an unhealthy instance is healthy again.
 	KeySuccesses = "user.ic-agent.probe-successes"
+	// KeyStretch is how many times longer, at most 4, the interval of a check that has passed for long may be while
+	// the host is starved.
+	KeyStretch = "user.ic-agent.probe-stretch"
 	// KeyRestartDelay, KeyRestartAttempts and KeyRestartWindow are deploy.restart_policy's delay,
 	// max_attempts and window (compose-spec deploy.md).
 	KeyRestartDelay    = "user.ic-agent.restart-delay"
@@ -60,6 +63,7 @@ const (
 	DefaultRetries       = 3
 	minInterval          = 100 * time.Millisecond
 	maxDuration          = 24 * time.Hour
+	maxStretch           = 4
 )
 
 // Spec is what the keys of an instance ask for.
@@ -81,6 +85,8 @@ type Spec struct {
 	// Retries is how many failures in a row make the instance unhealthy, Successes how many passes in a row
 	// make it healthy again.
 	Retries, Successes int
+	// Stretch is by what the Interval of a check that has passed for long is multiplied while the host is starved.
+	Stretch int
 	// Early asks for the first probe right after the start.
 	Early bool
 	// Restart says what happens when the instance ends.
@@ -116,7 +122,7 @@ func ParseSpec(config map[string]string) (spec Spec, watched bool, why string, e
 	spec = Spec{
 		Interval: r.duration(KeyInterval, minInterval, DefaultInterval), Timeout: r.duration(KeyTimeout, time.Millisecond, DefaultTimeout),
 		StartPeriod: r.duration(KeyStartPeriod, 0, 0), StartInterval: r.duration(KeyStartInterval, minInterval, DefaultStartInterval),
-		Retries: r.count(KeyRetries, DefaultRetries), Successes: r.count(KeySuccesses, 1), Early: config[KeyEarly] == "true",
+		Retries: r.count(KeyRetries, DefaultRetries), Successes: r.count(KeySuccesses, 1), Stretch: r.stretch(), Early: config[KeyEarly] == "true",
 	}
 	spec.Test = r.test()
 	spec.Auto = config[KeyProbe] == "auto"
@@ -187,6 +193,10 @@ func (s Spec) Config() map[string]string {
 		c[KeySuccesses] = strconv.Itoa(s.Successes)
 	}
 
+	if s.Stretch != 1 {
+		c[KeyStretch] = strconv.Itoa(s.Stretch)
+	}
+
 	if s.Early {
 		c[KeyEarly] = "true"
 	}
@@ -250,6 +260,16 @@ func (r *reader) count(key string, def int) int {
 	if err != nil || n < 0 || n > 1_000_000 {
 		r.wrong(key, "write a number of at least 1")
 		return def
+	}
+
+	return n
+}
+
+func (r *reader) stretch() int {
+	n := r.count(KeyStretch, 1)
+	if n > maxStretch {
+		r.wrong(KeyStretch, fmt.Sprintf("write a number from 1 to %d", maxStretch))
+		return 1
 	}
 
 	return n

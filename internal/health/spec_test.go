@@ -16,7 +16,7 @@ func TestSpecRoundTrip(t *testing.T) {
 		}
 		want := Spec{
 			Interval: dur("interval"), Timeout: dur("timeout"), StartPeriod: dur("period"), StartInterval: dur("start interval"),
-			Retries: rapid.IntRange(1, 100).Draw(t, "retries"), Successes: rapid.IntRange(1, 9).Draw(t, "successes"),
+			Retries: rapid.IntRange(1, 100).Draw(t, "retries"), Successes: rapid.IntRange(1, 9).Draw(t, "successes"), Stretch: rapid.IntRange(1, maxStretch).Draw(t, "stretch"),
 			Early:       rapid.Bool().Draw(t, "early"),
 			OnUnhealthy: rapid.SampledFrom([]Reaction{ReactRestart, ReactNone, ReactStop, ReactNotify}).Draw(t, "reaction"),
 		}
@@ -68,14 +68,14 @@ func TestH02DefaultsAndBounds(t *testing.T) {
 	}
 	want := Spec{
 		Test: []string{"CMD", "x"}, Interval: 30 * time.Second, Timeout: 30 * time.Second, StartInterval: 5 * time.Second, Retries: 3,
-		Successes: 1, OnUnhealthy: ReactNone,
+		Successes: 1, Stretch: 1, OnUnhealthy: ReactNone,
 	}
 	if d := cmp.Diff(want, spec); d != "" {
 		t.Error(d)
 	}
 	for key, values := range map[string][]string{
 		KeyInterval: {"-1s", "99ms", "25h", "soon"}, KeyTimeout: {"-1s", "1us"}, KeyStartPeriod: {"-1s", "25h"}, KeyStartInterval: {"1ms"},
-		KeyRetries: {"-1", "many"}, KeyRestart: {"sometimes", "on-failure:0", "on-failure:x", "always:3"}, KeyOnUnhealthy: {"cry"},
+		KeyRetries: {"-1", "many"}, KeyStretch: {"5", "much"}, KeyRestart: {"sometimes", "on-failure:0", "on-failure:x", "always:3"}, KeyOnUnhealthy: {"cry"},
 		KeyProbe: {`{}`, `{"type":"tcp"}`, `{"type":"http","path":"x"}`, `{"type":"http","typo":1}`, `{"type":"dns"}`, `{"type":"tcp","port":70000}`},
 	} {
 		for _, v := range values {

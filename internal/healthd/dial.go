@@ -5,12 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +27,7 @@ var errNoAddress = errors.New("the instance has no static address on its NIC tha
 type way func(ctx context.Context, network, address string) (net.Conn, error)
 
 // direct is the way of the host: a client like any other of the instance's network.
-var direct = way((&net.Dialer{}).DialContext)
+var direct = way((&net.Dialer{KeepAlive: -1}).DialContext) // no connection lives long enough
 
 // dial makes a probe of what listens at an address.
 func (w way) dial(ctx context.Context, address string, p health.Probe, timeout time.Duration) health.Result {
@@ -107,18 +104,33 @@ func (w way) ask(ctx context.Context, at string, p health.Probe) (string, error)
 }
 
 func tlsFor(p health.Probe) *tls.Config {
-	return &tls.Config{ServerName: p.Host, InsecureSkipVerify: !p.Verify} //nolint:gosec // a check asks whether it answers; Verify is for more
+	name, _, err := net.SplitHostPort(p.Host)
+	if err != nil {
+		name = p.Host // without a port
+	}
+
+	return &tls.Config{ServerName: name, InsecureSkipVerify: !p.Verify} //nolint:gosec // a check asks whether it answers; Verify is for more
 }
 
 func (w way) tcp(ctx context.Context, at string, p health.Probe) (string, error) {
-	conn, err := w(ctx, "tcp", at)
+	_, done, err := w.open(ctx, at, p)
 	if err != nil {
 		return "", err
 	}
 
-	defer func() { _ = conn.Close() }()
-	if !p.TLS {
-		return "connected", nil
+	done()
+	if p.TLS {
+		return "connected with TLS", nil
+	}
+
+	return "connected", nil
+}
+
+// open connects as a probe wants it: with TLS or without.
+func (w way) open(ctx context.Context, at string, p health.Probe) (net.Conn, func(), error) {
+	conn, done, err := w.connect(ctx, at)
+	if err != nil || !p.TLS {
+		return conn, done, err
 	}
 
 	conf := tlsFor(p)
@@ -126,102 +138,14 @@ func (w way) tcp(ctx context.Context, at string, p health.Probe) (string, error)
 		conf.ServerName, _, _ = net.SplitHostPort(at)
 	}
 
-	err = tls.Client(conn, conf).HandshakeContext(ctx)
+	secure := tls.Client(conn, conf)
+	err = secure.HandshakeContext(ctx)
 	if err != nil {
-		return "", err
+		done()
+		return nil, nil, err
 	}
 
-	return "connected with TLS", nil
-}
-
-func (w way) http(ctx context.Context, at string, p health.Probe) (string, error) {
-	scheme := "http"
-	if p.TLS {
-		scheme = "https"
-	}
-
-	tr := &http.Transport{DialContext: w, DisableKeepAlives: true, TLSClientConfig: tlsFor(p), MaxResponseHeaderBytes: bodyLimit}
-	defer tr.CloseIdleConnections()
-	target := scheme + "://" + at + "/" + strings.TrimPrefix(p.Path, "/")
-	resp, err := requestHTTP(ctx, tr, target, p)
-	for hop := 0; p.Follow && err == nil && resp.StatusCode >= 300 && resp.StatusCode <= 399 && hop < maxHops; hop++ {
-		_ = resp.Body.Close()
-		target, err = sameServer(target, p, resp.Header.Get("Location"))
-		if err == nil {
-			resp, err = requestHTTP(ctx, tr, target, p)
-		}
-	}
-
-	if err != nil {
-		return "", err
-	}
-
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
-	switch {
-	case p.Any:
-	case p.Status != 0 && resp.StatusCode != p.Status:
-		return "", fmt.Errorf("the status is %s, not %d", resp.Status, p.Status)
-	case p.Status == 0 && (resp.StatusCode < 200 || resp.StatusCode > 399):
-		return "", fmt.Errorf("the status is %s", resp.Status)
-	}
-
-	switch {
-	case p.Body != "" && err != nil:
-		return "", fmt.Errorf("read the answer: %w", err)
-	case p.Body != "" && !strings.Contains(string(body), p.Body):
-		return "", fmt.Errorf("the answer does not contain %q", p.Body)
-	}
-
-	return resp.Status, nil
-}
-
-// maxHops is how many redirections are followed (busybox's wget follows as many).
-const maxHops = 5
-
-// requestHTTP makes one request; a redirection is an answer.
-func requestHTTP(ctx context.Context, tr *http.Transport, target string, p health.Probe) (*http.Response, error) {
-	method := p.Method
-	if method == "" {
-		method = http.MethodGet
-	}
-
-	req, err := http.NewRequestWithContext(ctx, method, target, nil)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Set("User-Agent", "ic-healthd")
-	for k, v := range p.Headers {
-		req.Header.Set(k, v)
-	}
-
-	if p.Host != "" {
-		req.Host = p.Host
-	}
-
-	return tr.RoundTrip(req)
-}
-
-// sameServer is where a redirection leads, as long as that is the server that sent it.
-func sameServer(from string, p health.Probe, location string) (string, error) {
-	base, err := url.Parse(from)
-	if err != nil {
-		return "", err
-	}
-
-	to, err := base.Parse(location)
-	if err != nil || location == "" {
-		return "", fmt.Errorf("it redirects to %q", location)
-	}
-
-	if to.Scheme != base.Scheme || to.Host != base.Host && to.Host != p.Host {
-		return "", fmt.Errorf("it redirects to another server, %s", to.Redacted())
-	}
-
-	to.Host = base.Host
-
-	return to.String(), nil
+	return secure, done, nil
 }
 
 // dns asks the server in the instance for addresses of a name, over UDP where the way has it.

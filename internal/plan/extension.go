@@ -64,6 +64,9 @@ type ServiceExtension struct {
 	// SuccessThreshold is how many checks in a row have to pass before an unhealthy instance is healthy again; 0
 	// means one.
 	SuccessThreshold int
+	// Stretch is how many times longer the interval of a check that has passed for long may be while the host is
+	// starved; 0 means not at all.
+	Stretch int
 	// OnChange is what is done when the content of a config or secret changed: "restart" (also when empty),
 	// "signal", "push", "recreate" or "none".
 	OnChange string
