@@ -82,7 +82,8 @@ rootfs_unpack() {
 		--customize-hook="sh '$LAB_HOME/rootfs/fetch-software' \"\$1\" $(word_list "$LAB_HOME/rootfs/software")" \
 		trixie "$root" \
 		"deb [signed-by=$keyring] $mirror trixie main" \
-		"deb [signed-by=$keyring] $mirror trixie-backports main"
+		"deb [signed-by=$keyring] $mirror trixie-backports main" \
+		3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- # Its pipes have to have numbers of one digit, for dash.
 }
 
 # word_list FILE: its words with commas between, without comments.
