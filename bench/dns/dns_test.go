@@ -92,16 +92,20 @@ func agent(ctx context.Context, at string) error {
 		Project: "shop", Service: "web", Instance: "web-1", Up: true,
 		On: []ours.Interface{{Network: "front", Addr: netip.MustParseAddr("127.53.2.1")}},
 	}}
-	for i := range 5000 {
+	groups := []*ours.Group{{Name: "shop", Records: recs}}
+	for i := range stacks * inStack {
 		recs = append(recs, ours.Record{
 			Project: "shop", Service: fmt.Sprint("s", i/10), Instance: fmt.Sprint("s", i/10, "-", i%10), Up: true,
 			On: []ours.Interface{{Network: "front", Addr: netip.AddrFrom4([4]byte{127, 53, byte(3 + i/250), byte(1 + i%250)})}},
 		})
 	}
-	z := ours.Build("incus", 1, nets, recs)
+	for i := range stacks {
+		groups = append(groups, &ours.Group{Name: fmt.Sprint(i), Records: recs[1+i*inStack : 1+(i+1)*inStack]})
+	}
+	z := ours.Build("incus", 1, nets, nil).Next(2, nets, groups...)
 	s.Publish(z)
 	if os.Getenv(role) == "churn" {
-		go churn(ctx, s, z, nets, recs)
+		go churn(ctx, s, z, nets, groups)
 	}
 	s.Listen(ctx, []netip.AddrPort{addr})
 	if p := s.Status().Problems(); p != nil {
@@ -110,19 +114,25 @@ func agent(ctx context.Context, at string) error {
 	return s.Run(ctx)
 }
 
-// churn has instances come and go, 200 a second, each change published at once.
-func churn(ctx context.Context, s *ours.Server, z *ours.Zone, nets []ours.Network, recs []ours.Record) {
+// The fleet of agent: 5,000 instances.
+const stacks, inStack = 50, 100
+
+// churn has instances come and go, 200 a second, each change published at once: its stack is made anew, the others are
+// what they were, as in the agent.
+func churn(ctx context.Context, s *ours.Server, z *ours.Zone, nets []ours.Network, groups []*ours.Group) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for serial := uint32(2); ; serial++ {
+	for serial := uint32(3); ; serial++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		i := 1 + rand.IntN(1000)
-		recs[i].Up = !recs[i].Up
-		z = z.Next(serial, nets, recs)
+		i, j := 1+rand.IntN(stacks), rand.IntN(inStack)
+		changed := &ours.Group{Name: groups[i].Name, Records: slices.Clone(groups[i].Records)}
+		changed.Records[j].Up = !changed.Records[j].Up
+		groups[i] = changed
+		z = z.Next(serial, nets, groups...)
 		s.Publish(z)
 	}
 }

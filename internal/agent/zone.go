@@ -11,11 +11,10 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// names turns what the loops see into what the DNS server answers from. subnets are the ledger's, for the
-// time before Incus has answered; upstreams are those of one network each; found are addresses that others gave.
-func names(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[string][]netip.AddrPort, found addressBook) ([]dns.Network, []dns.Record) {
+// servedNetworks are the networks whose clients are answered. subnets are the ledger's, for the time before Incus has answered;
+// upstreams are those of one network each.
+func servedNetworks(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[string][]netip.AddrPort) []dns.Network {
 	var nets []dns.Network
-	var recs []dns.Record
 	for _, v := range views {
 		if v.Project == nil || v.State == apply.Parked {
 			continue
@@ -28,10 +27,6 @@ func names(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[s
 				nets = append(nets, net)
 			}
 		}
-
-		for _, s := range v.Project.Services {
-			recs = append(recs, records(v, s, found)...)
-		}
 	}
 
 	for _, n := range foreign(views) {
@@ -42,7 +37,26 @@ func names(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[s
 		}
 	}
 
-	return nets, recs
+	return nets
+}
+
+// declared are the records of a stack, found the addresses that others gave.
+func declared(v *apply.View, found addressBook) []dns.Record {
+	var recs []dns.Record
+	if v.Project == nil || v.State == apply.Parked {
+		return nil
+	}
+
+	for _, s := range v.Project.Services {
+		recs = append(recs, records(v, s, found)...)
+	}
+
+	return recs
+}
+
+// leasing tells whether somebody else gives addresses to the stack's instances.
+func leasing(v *apply.View) bool {
+	return v.Project != nil && slices.ContainsFunc(v.Project.Networks, func(n plan.Network) bool { return n.External || adopted(v, n) })
 }
 
 // foreign are the networks of others that stacks use and whose clients reach the service address: the bridges of
@@ -98,15 +112,21 @@ func foreignNetworks(views []*apply.View) []string {
 }
 
 // hosted are the records of instances made by hand.
-func hosted(s sight, nets []dns.Network, recs []dns.Record) []dns.Record {
+func hosted(s sight, nets []dns.Network, groups []*dns.Group) []dns.Record {
+	if len(s.guests) == 0 {
+		return nil
+	}
+
 	taken := map[netip.Addr]bool{}
 	for _, n := range nets {
 		taken[n.Gateway], taken[n.Gateway6] = true, true
 	}
 
-	for _, r := range recs {
-		for _, on := range r.On {
-			taken[on.Addr] = true
+	for _, g := range groups {
+		for _, r := range g.Records {
+			for _, on := range r.On {
+				taken[on.Addr] = true
+			}
 		}
 	}
 
@@ -161,12 +181,12 @@ func records(v *apply.View, s plan.Service, found addressBook) []dns.Record {
 		on[n.Name] = n.Incus
 	}
 
-	declared := dns.Record{Project: v.Project.Incus, Service: s.Name}
+	declaration := dns.Record{Project: v.Project.Incus, Service: s.Name}
 	for _, a := range s.Networks {
-		declared.On = append(declared.On, dns.Interface{Network: on[a.Network], Aliases: a.Aliases})
+		declaration.On = append(declaration.On, dns.Interface{Network: on[a.Network], Aliases: a.Aliases})
 	}
 
-	out := []dns.Record{declared}
+	out := []dns.Record{declaration}
 	for i := 1; i <= s.Replicas; i++ {
 		name := plan.InstanceName(s, i)
 		r := dns.Record{Project: v.Project.Incus, Service: s.Name, Instance: name, Up: up(v, name), Unready: unready(v, name), Ports: offers(s)}

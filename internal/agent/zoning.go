@@ -29,6 +29,8 @@ type zoning struct {
 	// gone says since when Incus lists nothing of a stack.
 	gone map[string]time.Time
 	zone *dns.Zone
+	// made are the records of the views last seen.
+	made map[*apply.View]*dns.Group
 	// said are the sentences about stacks in gone.
 	said atomic.Pointer[[]string]
 }
@@ -71,14 +73,36 @@ type sight struct {
 
 // next is the zone of what is seen now.
 func (z *zoning) next(s sight, now time.Time) ([]dns.Network, *dns.Zone) {
-	nets, recs := names(z.trusted(s, now), s.subnets, z.networks, s.found)
-	recs = append(recs, hosted(s, nets, recs)...)
-	z.zone = z.zone.Next(z.zone.Serial()+1, nets, recs)
+	views := z.trusted(s, now)
+	nets := servedNetworks(views, s.subnets, z.networks)
+	groups := z.group(views, s.found)
+	groups = append(groups, &dns.Group{Records: hosted(s, nets, groups)})
+	z.zone = z.zone.Next(z.zone.Serial()+1, nets, groups...)
 	if s.away && z.ttl > awayTTL {
 		return nets, z.zone.Lasting(awayTTL)
 	}
 
 	return nets, z.zone
+}
+
+// group makes the records of each stack. A view never changes, so those of one seen before are the same, unless somebody
+// else gives the addresses.
+func (z *zoning) group(views []*apply.View, found addressBook) []*dns.Group {
+	made := map[*apply.View]*dns.Group{}
+	out := make([]*dns.Group, 0, len(views)+1)
+	for _, v := range views {
+		g := z.made[v]
+		if g == nil || leasing(v) {
+			g = &dns.Group{Name: v.Stack, Records: declared(v, found)}
+		}
+
+		made[v] = g
+		out = append(out, g)
+	}
+
+	z.made = made
+
+	return out
 }
 
 // trusted puts what was last known in the place of what is known no more.

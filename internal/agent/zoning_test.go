@@ -179,7 +179,7 @@ allow = ["192.168.1.0/24"]
 // TestNetworksHaveTheirOwnUpstreams as agent.toml names them.
 func TestNetworksHaveTheirOwnUpstreams(t *testing.T) {
 	mine := map[string][]netip.AddrPort{"shop-default": {netip.MustParseAddrPort("192.0.2.9:53")}}
-	nets, _ := names([]*apply.View{seen("web-1")}, oneSubnet, mine, addressBook{})
+	nets := servedNetworks([]*apply.View{seen("web-1")}, oneSubnet, mine)
 	if len(nets) != 1 || !slices.Equal(nets[0].Upstreams, mine["shop-default"]) {
 		t.Errorf("the networks are %+v", nets)
 	}
@@ -192,6 +192,6 @@ func TestServiceHasItsOwnUpstreamsAndHosts(t *testing.T) {
 	s := &v.Project.Services[0]
 	s.Resolver.Upstreams = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:53")}
 	s.ExtraHosts = []plan.ExtraHost{{Name: "host.docker.internal"}, {Name: "legacy", Addr: netip.MustParseAddr("192.0.2.7")}}
-	_, recs := names([]*apply.View{v}, oneSubnet, nil, addressBook{})
+	recs := declared(v, addressBook{})
 	expect(t, "what web-1 has", fmt.Sprint(recs[1].Upstreams, recs[1].Hosts), "[192.0.2.9:53] [{host.docker.internal 10.201.1.1} {legacy 192.0.2.7}]")
 }

@@ -53,7 +53,22 @@ func BenchmarkD46OneChange(b *testing.B) {
 	z := Build("incus", 1, nets, recs)
 	for b.Loop() {
 		recs[2500].Unready = !recs[2500].Unready
-		z = z.Next(z.serial+1, nets, recs)
+		z = z.Next(z.serial+1, nets, &Group{Records: recs})
+	}
+}
+
+// BenchmarkD46OneChangeOfAStack is the same when the agent says which of fifty stacks it was.
+func BenchmarkD46OneChangeOfAStack(b *testing.B) {
+	nets, recs := fleet()
+	var groups []*Group
+	for i := range 50 {
+		groups = append(groups, &Group{Name: fmt.Sprint(i), Records: recs[100*i : 100*i+100]})
+	}
+	z := Build("incus", 1, nets, nil).Next(2, nets, groups...)
+	for b.Loop() {
+		groups[25] = &Group{Name: "25", Records: groups[25].Records}
+		groups[25].Records[50].Unready = !groups[25].Records[50].Unready
+		z = z.Next(z.serial+1, nets, groups...)
 	}
 }
 

@@ -143,7 +143,7 @@ func (z *Zone) asker(from string) (View, string, error) {
 		project, name = "", from
 	}
 	var found []*entry
-	for _, e := range z.entries {
+	for e := range z.everybody() {
 		if e.Instance == name && e.Instance != "" && (project == "" || e.Project == project) {
 			found = append(found, e)
 		}

@@ -12,7 +12,7 @@ import (
 // other out and cost a packing each time, nothing else.
 const hotSlots = 4096
 
-// hot keeps packed answers of one zone, so that a question asked again is answered without reading more than its
+// hot keeps packed answers of the published zone, so that a question asked again is answered without reading more than its
 // bytes, and without allocating. Everybody may use it at once.
 type hot struct {
 	seed  maphash.Seed
@@ -21,6 +21,7 @@ type hot struct {
 
 // packed is an answer ready to be sent: what follows the question, and the key it belongs to.
 type packed struct {
+	edition uint64 // of the zone, see published
 	shape  *shape
 	net    *network
 	inside bool
@@ -105,10 +106,10 @@ func (h *hot) slot(name []byte, typ uint16) *atomic.Pointer[packed] {
 	return &h.slots[(maphash.Bytes(h.seed, name)^uint64(typ)*0x9e3779b97f4a7c15)%hotSlots]
 }
 
-// find returns the packed answer; nil when there is none.
-func (h *hot) find(v *View, q *hotQuery) *packed {
+// find returns the packed answer of an edition; nil when there is none.
+func (h *hot) find(edition uint64, v *View, q *hotQuery) *packed {
 	p := h.slot(q.name[:q.len], q.typ).Load()
-	if p == nil || p.typ != q.typ || !p.fits(v) || string(p.name) != string(q.name[:q.len]) {
+	if p == nil || p.edition != edition || p.typ != q.typ || !p.fits(v) || string(p.name) != string(q.name[:q.len]) {
 		return nil
 	}
 	return p
@@ -170,7 +171,7 @@ func turnInto(dst, src []byte, turn, size int) {
 
 // keep packs the answer to a question for the next time it is asked, when it is one that does not change while
 // the zone stays: an address, or the word that there is none.
-func (h *hot) keep(v *View, q *query, a *Answer) {
+func (h *hot) keep(edition uint64, v *View, q *query, a *Answer) {
 	switch q.question.Type {
 	case miekg.TypeA, miekg.TypeAAAA, miekg.TypeHTTPS:
 	default:
@@ -186,6 +187,7 @@ func (h *hot) keep(v *View, q *query, a *Answer) {
 		return
 	}
 	p := &packed{
+		edition: edition,
 		shape: v.shape, net: v.net, inside: v.inside != "", typ: q.question.Type, name: make([]byte, len(q.asked)-4),
 		flags: flags, ancount: binary.BigEndian.Uint16(msg[6:]), nscount: binary.BigEndian.Uint16(msg[8:]),
 		body: msg[headerLen+len(q.asked):], near: a.Near,

@@ -29,8 +29,9 @@ func (t *tally) read() map[string]uint64 {
 
 // published is a zone and what belongs to it. The hot path reads nothing else.
 type published struct {
-	zone            *Zone
-	hot             *hot
+	zone *Zone
+	// edition counts what was published: packed answers of another one are worth nothing.
+	edition         uint64
 	nets            []*tally // by network.index
 	host, strangers *tally
 }
@@ -58,7 +59,8 @@ func (s *Server) publishable(z *Zone) *published {
 		}
 		return t
 	}
-	p := &published{zone: z, hot: newHot(), host: of("host"), strangers: of("stranger")}
+	s.editions++
+	p := &published{zone: z, edition: s.editions, host: of("host"), strangers: of("stranger")}
 	if z != nil {
 		for _, n := range z.nets {
 			p.nets = append(p.nets, of(n.Name))

@@ -50,7 +50,7 @@ func (z *Zone) Overview() Overview {
 	}
 	o := Overview{Origin: relative(z.origin), Serial: z.serial, TTL: z.ttl, Projects: z.projects()}
 	clients := map[string]int{}
-	for _, e := range z.entries {
+	for e := range z.everybody() {
 		for _, net := range e.shape.nets {
 			if e.Instance != "" {
 				clients[net]++
@@ -79,7 +79,7 @@ func (z *Zone) Overview() Overview {
 // projects counts what each has.
 func (z *Zone) projects() []ProjectOverview {
 	by := map[string]*ProjectOverview{}
-	for _, e := range z.entries {
+	for e := range z.everybody() {
 		p := by[e.Project]
 		if p == nil {
 			p = &ProjectOverview{Name: e.Project, Zone: relative(miekg.CanonicalName(e.Project + "." + z.origin))}

@@ -99,6 +99,9 @@ type Port struct {
 	Name string
 }
 
+// shared tells whether two slices are one in memory.
+func shared[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
 func (r *Record) equal(o *Record) bool {
 	sameOn := func(a, b Interface) bool {
 		return a.Network == b.Network && a.Addr == b.Addr && slices.Equal(a.Aliases, b.Aliases)
@@ -106,7 +109,7 @@ func (r *Record) equal(o *Record) bool {
 	return r.Project == o.Project && r.Service == o.Service && r.Instance == o.Instance && r.Up == o.Up &&
 		r.Unready == o.Unready && r.Draining == o.Draining && r.State == o.State && r.Reason == o.Reason &&
 		r.Plan == o.Plan && r.Since.Equal(o.Since) && slices.Equal(r.Names, o.Names) &&
-		slices.EqualFunc(r.On, o.On, sameOn) && slices.Equal(r.Ports, o.Ports) &&
+		(shared(r.On, o.On) || slices.EqualFunc(r.On, o.On, sameOn)) && slices.Equal(r.Ports, o.Ports) &&
 		slices.Equal(r.Upstreams, o.Upstreams) && slices.Equal(r.Hosts, o.Hosts)
 }
 

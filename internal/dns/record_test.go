@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,10 +178,12 @@ func TestNextIsWhatBuildMakes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	recs := append([]Record{}, testRecs...)
 	z := Build("incus", 1, testNets, recs)
+	var groups []*Group
 	for step := range 300 {
 		recs = mutate(rng, append([]Record{}, recs...))
 		before := everything(t, z)
-		next := z.Next(uint32(step+2), testNets, recs)
+		groups = byProject(groups, recs)
+		next := z.Next(uint32(step+2), testNets, groups...)
 		if diff := cmp.Diff(everything(t, Build("incus", uint32(step+2), testNets, recs)), everything(t, next)); diff != "" {
 			t.Fatalf("step %d: %s", step, diff)
 		}
@@ -190,9 +194,30 @@ func TestNextIsWhatBuildMakes(t *testing.T) {
 	}
 	other := append([]Network{}, testNets...)
 	other[0].Gateway = ip("10.1.0.2")
-	if diff := cmp.Diff(everything(t, Build("incus", 9, other, recs)), everything(t, z.Next(9, other, recs))); diff != "" {
+	if diff := cmp.Diff(everything(t, Build("incus", 9, other, recs)), everything(t, z.Next(9, other, groups...))); diff != "" {
 		t.Fatalf("another network: %s", diff)
 	}
+}
+
+// byProject makes a group of each project's records, and takes the group before where it has the same.
+func byProject(before []*Group, recs []Record) []*Group {
+	var out []*Group
+	for _, r := range recs {
+		i := slices.IndexFunc(out, func(g *Group) bool { return g.Name == r.Project })
+		if i < 0 {
+			i = len(out)
+			out = append(out, &Group{Name: r.Project})
+		}
+		out[i].Records = append(out[i].Records, r)
+	}
+	for i, g := range out {
+		for _, old := range before {
+			if reflect.DeepEqual(old, g) {
+				out[i] = old
+			}
+		}
+	}
+	return out
 }
 
 // mutate changes, adds, removes or swaps a record.

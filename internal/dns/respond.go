@@ -46,7 +46,7 @@ func (s *Server) fast(out, msg []byte, from *arrival, q *hotQuery) int {
 	if !v.known {
 		return 0
 	}
-	answer := p.hot.find(&v, q)
+	answer := s.hot.find(p.edition, &v, q)
 	if answer == nil || !s.answers.take(plain(from.src), now(s.answers)) {
 		return 0
 	}
@@ -124,7 +124,7 @@ func (s *Server) decide(p *published, r *request) ([]byte, *ask) {
 	a := p.zone.Answer(r.v, q.question)
 	if !a.Forward {
 		if !r.tcp && !r.lan && r.v.known {
-			p.hot.keep(&r.v, q, &a)
+			s.hot.keep(p.edition, &r.v, q, &a)
 		}
 		return q.encode(a, r.v.Forwards(), rand.Uint64(), r.limit), nil
 	}

@@ -61,6 +61,7 @@ type Server struct {
 	log       *slog.Logger
 	options   Options
 	published atomic.Pointer[published]
+	hot       *hot
 	forward   forwarder
 	conns     *gate
 	counts    counters
@@ -77,6 +78,7 @@ type Server struct {
 	listeners []*listener
 	host      []netip.AddrPort // the resolvers of the host, ours not yet taken out
 	tallies   map[string]*tally
+	editions  uint64 // how often a zone was published
 	left      *leftovers
 }
 
@@ -101,7 +103,7 @@ func New(o Options) *Server {
 		o.Forwards = usualForwards
 	}
 	s := &Server{
-		log: o.Log, options: o, conns: newGate(maxConns, maxConnsEach),
+		hot: newHot(), log: o.Log, options: o, conns: newGate(maxConns, maxConnsEach),
 		woken: make(chan struct{}, 1), host: o.Upstreams, tallies: map[string]*tally{},
 		forwards: newBuckets(o.Forwards), answers: newBuckets(o.Answers), latency: newLatency(),
 	}

@@ -39,7 +39,7 @@ func (z *Zone) under(v View, nodes []*node) []found {
 		return v.all(nodes)
 	}
 	var out []found
-	for _, e := range z.entries {
+	for e := range z.everybody() {
 		if nodes[0].name != e.Project+"."+z.origin {
 			continue
 		}

@@ -17,7 +17,7 @@ type Zone struct {
 	gen          uint64 // how many zones it was made from: nodes of this generation are its own
 	nets         []*network
 	gateways     map[netip.Addr]*network
-	entries      []*entry
+	groups       []grouped
 	nodes        table[string, *node]       // by absolute name, lower case
 	bare         table[string, []string]    // the absolute names of a name without project and origin
 	addrs        table[netip.Addr, []claim] // who has an address
@@ -82,6 +82,10 @@ type claim struct {
 // Build makes the zone of all names below the origin ("incus"). Serial is the SOA's and must never go back.
 // Names that no question can spell (a label over 63 bytes) are left out.
 func Build(origin string, serial uint32, nets []Network, recs []Record) *Zone {
+	return build(origin, serial, nets, []*Group{{Records: recs}})
+}
+
+func build(origin string, serial uint32, nets []Network, groups []*Group) *Zone {
 	z := &Zone{
 		origin: miekg.CanonicalName(origin), serial: serial, ttl: usualTTL, missing: usualMissing,
 		gateways: map[netip.Addr]*network{}, shapes: map[string]*shape{},
@@ -91,56 +95,22 @@ func Build(origin string, serial uint32, nets []Network, recs []Record) *Zone {
 	for i := range nets {
 		z.addNetwork(nets[i])
 	}
-	for i := range recs {
-		e := z.entry(recs[i])
-		z.entries = append(z.entries, e)
-		z.each(e, z.insert)
-		z.claim(e)
-	}
+	z.regroup(nil, groups)
 	return z
 }
 
-// Next makes the zone that Build would make of these networks and records, sharing with z whatever did not
-// change: a changed record among thousands costs a fraction of a millisecond. The nil Zone cannot be continued.
-func (z *Zone) Next(serial uint32, nets []Network, recs []Record) *Zone {
+// Next makes the zone that Build would make of these networks and the records of all groups, sharing with z whatever
+// did not change: a changed record among thousands costs a fraction of a millisecond. The nil Zone cannot be continued.
+func (z *Zone) Next(serial uint32, nets []Network, groups ...*Group) *Zone {
 	same := slices.EqualFunc(z.nets, nets, func(a *network, b Network) bool { return a.equal(&b) })
 	if !same {
-		return Build(z.origin, serial, nets, recs).Lasting(z.ttl)
+		return build(z.origin, serial, nets, groups).Lasting(z.ttl)
 	}
 	next := *z
 	next.serial, next.gen = serial, z.gen+1
 	next.nodes, next.bare, next.addrs = z.nodes.sealed(), z.bare.sealed(), z.addrs.sealed()
 	next.shapes = maps.Clone(z.shapes)
-	next.entries = make([]*entry, len(recs))
-	// Equal records at the front and at the end stay; a list of the same length is compared place by place.
-	front := 0
-	for front < min(len(recs), len(z.entries)) && z.entries[front].equal(&recs[front]) {
-		next.entries[front] = z.entries[front]
-		front++
-	}
-	shift := len(z.entries) - len(recs)
-	back := len(recs)
-	for back > front && back+shift > front && z.entries[back-1+shift].equal(&recs[back-1]) {
-		back--
-		next.entries[back] = z.entries[back+shift]
-	}
-	for i := front; i < back+shift; i++ {
-		if shift == 0 && z.entries[i].equal(&recs[i]) {
-			next.entries[i] = z.entries[i]
-			continue
-		}
-		next.each(z.entries[i], next.remove)
-		next.unclaim(z.entries[i])
-	}
-	for i := front; i < back; i++ {
-		if next.entries[i] != nil {
-			continue
-		}
-		e := next.entry(recs[i])
-		next.entries[i] = e
-		next.each(e, next.insert)
-		next.claim(e)
-	}
+	next.regroup(z.groups, groups)
 	return &next
 }
 
