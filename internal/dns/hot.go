@@ -22,11 +22,11 @@ type hot struct {
 // packed is an answer ready to be sent: what follows the question, and the key it belongs to.
 type packed struct {
 	edition uint64 // of the zone, see published
-	shape  *shape
-	net    *network
-	inside bool
-	typ    uint16
-	name   []byte // as in a message, in lower case
+	shape   *shape
+	net     *network
+	inside  bool
+	typ     uint16
+	name    []byte // as in a message, in lower case
 
 	flags   uint16 // QR, AA, RA
 	ancount uint16
@@ -188,7 +188,7 @@ func (h *hot) keep(edition uint64, v *View, q *query, a *Answer) {
 	}
 	p := &packed{
 		edition: edition,
-		shape: v.shape, net: v.net, inside: v.inside != "", typ: q.question.Type, name: make([]byte, len(q.asked)-4),
+		shape:   v.shape, net: v.net, inside: v.inside != "", typ: q.question.Type, name: make([]byte, len(q.asked)-4),
 		flags: flags, ancount: binary.BigEndian.Uint16(msg[6:]), nscount: binary.BigEndian.Uint16(msg[8:]),
 		body: msg[headerLen+len(q.asked):], near: a.Near,
 	}
