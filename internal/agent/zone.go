@@ -141,9 +141,15 @@ func hosted(s sight, nets []dns.Network, groups []*dns.Group) []dns.Record {
 	return out
 }
 
+// theirs tells whether what Incus has under a name of the stack is somebody else's: it is in the stack's way, and none of
+// its addresses are ours to tell.
+func theirs(v *apply.View, config map[string]string) bool {
+	return len(config) > 0 && config[plan.KeyOwner] != v.Owner
+}
+
 // network is a managed network; external ones are served by the stack that has them.
 func network(v *apply.View, n plan.Network, subnets map[string]netip.Prefix) (dns.Network, bool) {
-	if n.External || adopted(v, n) {
+	if n.External || adopted(v, n) || theirs(v, v.Observed.Networks[n.Incus].Config) {
 		return dns.Network{}, false
 	}
 
@@ -267,6 +273,8 @@ func why(v *apply.View, name string) (reason string, since time.Time) {
 	have := v.Observed.Instances[name]
 	stop, stopped := v.Ledger.Stops[name]
 	switch {
+	case theirs(v, have.Config):
+		return "an instance of this name is not the stack's", time.Time{}
 	case have.Status == plan.Running:
 		return "", have.LastUsed
 	case stopped:
@@ -289,7 +297,9 @@ func up(v *apply.View, name string) bool {
 		return v.Ledger.Started[name] != "" && !stopped
 	}
 
-	return v.Observed.Instances[name].Status == plan.Running
+	have := v.Observed.Instances[name]
+
+	return have.Status == plan.Running && !theirs(v, have.Config)
 }
 
 func unready(v *apply.View, name string) bool {

@@ -114,6 +114,20 @@ func TestD40LedgerAnswersBeforeIncus(t *testing.T) {
 	expect(t, "Incus has answered", answers(t, z, sight{views: []*apply.View{seen("web-1")}, begun: true}, now), strings.ReplaceAll(oneUp, "for 5", "for 60"))
 }
 
+// TestWhatIsInTheWayIsNotAnswered: an instance or a network of others under a name of the stack is not its own.
+func TestWhatIsInTheWayIsNotAnswered(t *testing.T) {
+	z := newZoning(quiet(), "incus", dnsConfig{ttl: 5}, nil)
+	v := seen("web-1", "web-2")
+	v.Owner = "me"
+	v.Observed.Instances["web-1"] = plan.ObservedInstance{Status: plan.Running, Config: map[string]string{plan.KeyOwner: "me"}}
+	v.Observed.Instances["web-2"] = plan.ObservedInstance{Status: plan.Running, Config: map[string]string{"volatile.uuid": "1"}}
+	expect(t, "web-2 is not ours", answers(t, z, sight{views: []*apply.View{v}, begun: true}, time.Unix(1000, 0)), oneUp)
+	v.Observed.Networks = map[string]plan.ObservedNetwork{"shop-default": {Config: map[string]string{"ipv4.address": "10.9.9.1/24"}}}
+	if nets := servedNetworks([]*apply.View{v}, oneSubnet, nil); len(nets) != 0 {
+		t.Errorf("the network is not ours, and served: %v", nets)
+	}
+}
+
 // TestSkippedStackKeepsItsNames: what runs keeps running, and is found.
 func TestSkippedStackKeepsItsNames(t *testing.T) {
 	z := newZoning(quiet(), "incus", dnsConfig{ttl: 5}, nil)
