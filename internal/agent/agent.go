@@ -102,6 +102,7 @@ type Agent struct {
 	neighbours *neighbours
 
 	publish chan struct{} // holds one token when a view has changed
+	shown   chan struct{} // holds one token when the zone has followed
 	server  serverState
 	snap    snapshotBox
 }
@@ -109,7 +110,7 @@ type Agent struct {
 // New opens the ledger and wires the parts; nothing runs until Run. Its errors are state.ErrLocked and those that
 // keep an agent from working at all: an unreadable machine id, a state directory that cannot be written.
 func New(ctx context.Context, conf Config) (*Agent, error) {
-	a := &Agent{conf: conf, log: conf.Log, since: time.Now(), publish: make(chan struct{}, 1), server: serverState{woken: make(chan struct{}, 1)}}
+	a := &Agent{conf: conf, log: conf.Log, since: time.Now(), publish: make(chan struct{}, 1), shown: make(chan struct{}, 1), server: serverState{woken: make(chan struct{}, 1)}}
 	owner := conf.Settings.Owner
 	if owner == "" {
 		id, err := ownerID("/etc/machine-id")

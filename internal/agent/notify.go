@@ -15,8 +15,10 @@ import (
 const (
 	// maxStatus is the length of the STATUS line.
 	maxStatus = 200
-	// statusEvery bounds how often the line changes.
+	// statusEvery bounds how often the line changes; it is looked at when a view changed, and, for what changes by
+	// itself, every lookEvery.
 	statusEvery = 200 * time.Millisecond
+	lookEvery   = 5 * time.Second
 	// lateScan is how old the watcher's last turn, silentPass how long without progress a pass may be before
 	// the watchdog is left to act. The longest single call is a pull of 30 minutes.
 	lateScan   = time.Minute
@@ -40,7 +42,12 @@ func (a *Agent) notify(ctx context.Context, ready <-chan struct{}) error {
 	send("READY=1\nSTATUS=" + status)
 	a.log.InfoContext(ctx, "ready", "status", status)
 
-	ticker := time.NewTicker(statusEvery)
+	every := lookEvery
+	if a.conf.Watchdog > 0 {
+		every = min(every, a.conf.Watchdog/4)
+	}
+
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 
 	var fed time.Time
@@ -49,19 +56,27 @@ func (a *Agent) notify(ctx context.Context, ready <-chan struct{}) error {
 		case <-ctx.Done():
 			send("STOPPING=1\nSTATUS=stopping; services keep running")
 			return nil
-		case now := <-ticker.C:
-			a.keepSockets(ctx)
-			a.widen(ctx)
-			next := a.statusLine()
-			if next != status {
-				status = next
-				send("STATUS=" + status)
-			}
+		case <-a.shown:
+			wait(ctx, statusEvery)
+		case <-ticker.C:
+		}
 
-			if a.conf.Watchdog > 0 && now.Sub(fed) > a.conf.Watchdog/4 {
-				fed = now
-				a.feed(ctx, now, send)
-			}
+		if ctx.Err() != nil {
+			continue
+		}
+
+		a.keepSockets(ctx)
+		a.widen(ctx)
+		next := a.statusLine()
+		if next != status {
+			status = next
+			send("STATUS=" + status)
+		}
+
+		now := time.Now()
+		if a.conf.Watchdog > 0 && now.Sub(fed) >= a.conf.Watchdog/4 {
+			fed = now
+			a.feed(ctx, now, send)
 		}
 	}
 }

@@ -181,21 +181,30 @@ const askFree = time.Second
 
 // watch wakes the stacks that wait for a port once it is free.
 func (p *ports) watch(ctx context.Context, wake func(stack string)) error {
-	t := time.NewTicker(askFree)
-	defer t.Stop()
-
 	for {
+		var again <-chan time.Time
+		if p.anyWaits() {
+			again = time.After(askFree)
+		}
+
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.kick:
-		case <-t.C:
+		case <-again:
 		}
 
 		for _, stack := range p.freed(ctx) {
 			wake(stack)
 		}
 	}
+}
+
+func (p *ports) anyWaits() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	return len(p.waiting) > 0
 }
 
 // freed returns the stacks that may have a port they wait for; their next claim says whether they got it.

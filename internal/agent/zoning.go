@@ -220,6 +220,11 @@ func (a *Agent) follow(ctx context.Context) error {
 			return err
 		}
 
+		select {
+		case a.shown <- struct{}{}:
+		default:
+		}
+
 		var again <-chan time.Time
 		if len(a.local.Problems()) > 0 {
 			again = time.After(portRetry)
