@@ -46,12 +46,17 @@ type registry struct {
 	mu   sync.Mutex
 	err  error
 	asks int
+	// manifests is the error of Resolve alone, as of a registry that limits what may be fetched.
+	manifests error
 	// revision makes every image another one.
 	revision string
 }
 
-func (r *registry) Digest(ctx context.Context, ref plan.ImageRef) (string, error) {
-	img, err := r.Resolve(ctx, ref, false)
+func (r *registry) Digest(_ context.Context, ref plan.ImageRef) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	img, err := r.answer(ref)
 	return img.Digest, err
 }
 
@@ -59,6 +64,12 @@ func (r *registry) Resolve(_ context.Context, ref plan.ImageRef, _ bool) (plan.I
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
+	img, err := r.answer(ref)
+
+	return img, errors.Join(err, r.manifests)
+}
+
+func (r *registry) answer(ref plan.ImageRef) (plan.Image, error) {
 	r.asks++
 	if r.err != nil {
 		return plan.Image{}, r.err

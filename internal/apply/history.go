@@ -236,7 +236,7 @@ func (l *Loop) goTo(o order) {
 	maps.Copy(images, g.Images)
 	l.led.Images, l.led.Rollouts = images, nil
 	l.accept(g.Project.Unlocked(*l.led.Project), o.by, fmt.Sprintf("rollback to generation %d", o.generation))
-	l.env = environment{generation: l.led.Generation, refreshed: map[string]bool{}}
+	l.env = newEnvironment(l.led.Generation)
 	for ref := range g.Images {
 		l.env.refreshed[ref] = true // It is to be this very image, whatever the registry has by now.
 	}

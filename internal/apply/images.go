@@ -29,6 +29,11 @@ type environment struct {
 	tried map[string]time.Time
 }
 
+// newEnvironment has nothing asked yet for a generation.
+func newEnvironment(generation uint64) environment {
+	return environment{generation: generation, refreshed: map[string]bool{}, tried: map[string]time.Time{}}
+}
+
 // tryAgain is the time between two such questions.
 const tryAgain = time.Minute
 
@@ -76,7 +81,7 @@ type found struct {
 // missing; blocked says why an image that is there is not the one that is wanted.
 func (l *Loop) images(ctx context.Context, p plan.Project, have plan.Observed) (map[string]plan.Image, map[string]plan.Blocked, []plan.Blocked) {
 	if l.env.generation != l.led.Generation {
-		l.env = environment{generation: l.led.Generation, refreshed: map[string]bool{}, tried: map[string]time.Time{}}
+		l.env = newEnvironment(l.led.Generation)
 	}
 
 	all := l.asked(p)

@@ -15,6 +15,10 @@ func (l *Loop) observe(ctx context.Context) (plan.Observed, error) {
 		l.blind = time.Now()
 	}
 
+	if err == nil && l.unseen {
+		l.notBefore, l.failures = time.Time{}, 0 // What the outage broke off goes on now.
+	}
+
 	l.unseen = err != nil
 
 	return have, err

@@ -7,7 +7,7 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// ErrInForce refuses what is only done to a stack whose file is gone.
+// ErrInForce refuses what is only done to a stack whose file is gone, and was understood once.
 var ErrInForce = errors.New("its file is there")
 
 // ErrProtected refuses to destroy what is protected.
@@ -38,7 +38,7 @@ func (l *Loop) order(ctx context.Context, do func(ctx context.Context) error) er
 func (l *Loop) Destroy(ctx context.Context, volumes, dry bool) (plan.Plan, error) {
 	var p plan.Plan
 	err := l.order(ctx, func(ctx context.Context) error {
-		if l.led.RemovedAt.IsZero() {
+		if l.led.RemovedAt.IsZero() || l.led.Project == nil {
 			return ErrInForce
 		}
 

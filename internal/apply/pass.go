@@ -112,16 +112,13 @@ func (l *Loop) converge(ctx context.Context, found *findings) again {
 			return l.settled(p, found)
 		}
 
-		early := time.Now().Before(l.notBefore)
-		if early {
-			// An event is no reason to try again what has just failed; it may be that failure's own.
-			due := p.Without(func(id plan.ID) bool { return l.backoff[id] })
-			if due.Empty() || due.String() == before {
-				return l.patient(p, found) // What is done again and again is only the beginning of what has to wait.
-			}
-
-			p, before = due, due.String()
+		all := p
+		p = l.ready(p)
+		if p.Empty() || l.early() && p.String() == before {
+			return l.patient(all, found) // What is done again and again is only the beginning of what has to wait.
 		}
+
+		before = p.String()
 
 		if l.unsettled(p, written) {
 			continue
@@ -249,6 +246,19 @@ func (l *Loop) ended(ctx context.Context, have plan.Observed) {
 		l.log.InfoContext(ctx, "instance ended", "instance", name, "known", exit.Known, "code", exit.Code)
 	}
 }
+
+// ready is a plan without what failed last and whose time has not come: an event is no reason to try that again, as it
+// may be that failure's own.
+func (l *Loop) ready(p plan.Plan) plan.Plan {
+	if !l.early() {
+		return p
+	}
+
+	return p.Without(func(id plan.ID) bool { return l.backoff[id] })
+}
+
+// early says that the time of what failed last has not come.
+func (l *Loop) early() bool { return time.Now().Before(l.notBefore) }
 
 // patient ends a pass in which only what failed before is left to do, and its time has not come.
 func (l *Loop) patient(p plan.Plan, found *findings) again {

@@ -48,6 +48,8 @@ func (l *Loop) addresses(p plan.Project, n plan.Network, have plan.Observed, in 
 		seg, err := l.segment(n, f, have)
 		if err != nil {
 			in.Blocked = append(in.Blocked, l.blockNetwork(p, n, f, err)...)
+			in.Addresses[f.key(n.Incus)] = l.led.Addresses[f.key(n.Incus)] // what runs has them still
+
 			return
 		}
 

@@ -42,6 +42,12 @@ func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) agai
 
 	l.turn.Plan = p
 	if !p.Empty() {
+		all := p
+		p = l.ready(p)
+		if p.Empty() {
+			return l.patient(all, found)
+		}
+
 		l.publish()
 		failed := l.execute(ctx, p)
 		if len(failed) > 0 {
