@@ -138,7 +138,14 @@ func (h Helper) build(ctx context.Context, req Request, w *replies) (string, err
 		}
 	}
 
-	return final, publish(p.out, final)
+	err = publish(p.out, final)
+	if err != nil {
+		return "", err
+	}
+
+	tidy(ctx, program, strings.TrimSpace(string(id)), p, time.Now())
+
+	return final, nil
 }
 
 // publish makes what came out readable for the agent's group, and puts it in its place in one step.
