@@ -104,6 +104,10 @@ func audience(o dns.Overview, l dns.ListenerStatus) string {
 		}
 	}
 
+	if l.Want.Port() == besidePort {
+		return "this host, beside dnsmasq"
+	}
+
 	return "networks beside dnsmasq"
 }
 

@@ -78,12 +78,18 @@ func foreign(views []*apply.View) []dns.Network {
 			d := dns.Network{Name: n.Incus, Key: n.Incus, Project: foreignProject}
 			d.Prefix = prefixOf(have.Config["ipv4.address"])
 			d.Prefix6 = prefixOf(have.Config["ipv6.address"])
+			own, _ := netip.ParsePrefix(have.Config["ipv4.address"]) // it is one: it reaches us
+			d.Beside = netip.AddrPortFrom(own.Addr(), besidePort)
 			out = append(out, d)
 		}
 	}
 
 	return out
 }
+
+// besidePort is where the host itself asks on bridges whose port 53 is dnsmasq's. Systemd-resolved asks from the bridge it
+// was told, and from there the service address, which is another link's, is not reached.
+const besidePort = 53053
 
 // adopted networks were made by others and are marked as ours; Incus's dnsmasq has their gateway address still.
 func adopted(v *apply.View, n plan.Network) bool {

@@ -319,8 +319,8 @@ func (a *Agent) addresses(nets []dns.Network) []netip.AddrPort {
 			}
 		}
 
-		if n.Gateway6.IsValid() {
-			out = append(out, netip.AddrPortFrom(n.Gateway6, port))
+		if a.resolved != nil && n.Beside.IsValid() {
+			out = append(out, n.Beside)
 		}
 
 		beside = beside || !n.Gateway.IsValid() && !n.Gateway6.IsValid()

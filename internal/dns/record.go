@@ -19,6 +19,9 @@ type Network struct {
 	Prefix, Prefix6 netip.Prefix
 	// Gateway and Gateway6 are the host's own addresses on the network, where we listen; may be zero.
 	Gateway, Gateway6 netip.Addr
+	// Beside is where the host itself asks when the gateway, an address of the host's too, is another server's; the zero
+	// AddrPort means nowhere.
+	Beside netip.AddrPort
 	// Internal networks have no way out, and so no question that arrives on them leaves the host.
 	Internal bool
 	// Upstreams are asked for foreign names in place of the host's resolvers; none means those. On an
@@ -31,7 +34,7 @@ func (n *Network) holds(a netip.Addr) bool { return n.Prefix.Contains(a) || n.Pr
 
 func (n *Network) equal(o *Network) bool {
 	return n.Name == o.Name && n.Key == o.Key && n.Project == o.Project && n.Prefix == o.Prefix &&
-		n.Prefix6 == o.Prefix6 && n.Gateway == o.Gateway && n.Gateway6 == o.Gateway6 && n.Internal == o.Internal &&
+		n.Prefix6 == o.Prefix6 && n.Gateway == o.Gateway && n.Gateway6 == o.Gateway6 && n.Beside == o.Beside && n.Internal == o.Internal &&
 		slices.Equal(n.Upstreams, o.Upstreams)
 }
 

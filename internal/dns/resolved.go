@@ -21,13 +21,18 @@ type Link struct {
 	// Interface is the bridge's name on the host, Servers are our addresses on it.
 	Interface string
 	Servers   []netip.Addr
+	// Port is that of the servers; 0 means 53.
+	Port uint16
+	// Theirs is whether the link is somebody else's: what others told resolved about it stays.
+	Theirs bool
 	// Domains are what is asked there and nowhere else, without the last dot: "incus", "1.0.10.in-addr.arpa".
 	Domains []string
 }
 
 // Links returns what the host should be told about the networks: the names of a project and those of its addresses
 // are asked at its bridges, and all other names of ours at the first. Each name is asked at few: resolved asks all
-// links that say they know it. A network without a gateway has no link.
+// links that say they know it. A network of others is told where the host asks beside their server; one with neither
+// has no link.
 func Links(origin string, nets []Network) []Link {
 	var out []Link
 	for _, n := range nets {
@@ -36,6 +41,9 @@ func Links(origin string, nets []Network) []Link {
 			if gw.IsValid() {
 				l.Servers = append(l.Servers, gw)
 			}
+		}
+		if len(l.Servers) == 0 && n.Beside.IsValid() {
+			l.Servers, l.Port, l.Theirs = []netip.Addr{n.Beside.Addr()}, n.Beside.Port(), true
 		}
 		for _, p := range []netip.Prefix{n.Prefix, n.Prefix6} {
 			if p.IsValid() {
@@ -211,8 +219,12 @@ func (r *Resolved) apply(ctx context.Context, want []Link) (present bool, err er
 		if err != nil {
 			continue // the bridge is not there yet
 		}
-		told := r.done[l.Interface] == index && known(ctx, b, index, l)
-		if told {
+		is := look(ctx, b, index, l)
+		if l.Theirs && is == other {
+			delete(r.done, l.Interface)
+			continue
+		}
+		if is == same && r.done[l.Interface] == index {
 			continue
 		}
 		err = tell(ctx, b, index, l)
@@ -237,11 +249,13 @@ func (r *Resolved) apply(ctx context.Context, want []Link) (present bool, err er
 	return true, errors.Join(errs...)
 }
 
-// linkDNS and linkDomain are the wire forms of org.freedesktop.resolve1(5).
+// linkServer and linkDomain are the wire forms of org.freedesktop.resolve1(5).
 type (
-	linkDNS struct {
+	linkServer struct {
 		Family  int32
 		Address []byte
+		Port    uint16
+		Name    string
 	}
 	linkDomain struct {
 		Domain  string
@@ -249,43 +263,52 @@ type (
 	}
 )
 
-func (l Link) wire() ([]linkDNS, []linkDomain) {
-	var servers []linkDNS
+// wire is what resolved is told.
+func (l Link) wire() (servers []linkServer, domains []linkDomain) {
 	for _, a := range l.Servers {
-		family := int32(2) // AF_INET
+		family := int32(unix.AF_INET)
 		if a.Is6() {
-			family = 10
+			family = unix.AF_INET6
 		}
-		servers = append(servers, linkDNS{family, a.AsSlice()})
+		servers = append(servers, linkServer{family, a.AsSlice(), l.Port, ""})
 	}
-	var domains []linkDomain
 	for _, d := range l.Domains {
 		domains = append(domains, linkDomain{d, true})
 	}
 	return servers, domains
 }
 
-// known tells whether resolved has what it was told.
-func known(ctx context.Context, b bus, index int, l Link) bool {
+// look compares what resolved knows of a link with what it should: the same, nothing or something of ours (bare), or what
+// others told it (other).
+func look(ctx context.Context, b bus, index int, l Link) match {
 	var path dbus.ObjectPath
 	err := b.Call(ctx, resolvedPath, resolvedCall+"GetLink", []any{&path}, int32(index))
 	if err != nil {
-		return false
+		return bare
 	}
-	var dns, domains dbus.Variant
+	var servers, domains dbus.Variant
 	err = errors.Join(
-		b.Call(ctx, string(path), getProperty, []any{&dns}, resolvedLink, "DNS"),
+		b.Call(ctx, string(path), getProperty, []any{&servers}, resolvedLink, "DNSEx"),
 		b.Call(ctx, string(path), getProperty, []any{&domains}, resolvedLink, "Domains"),
 	)
-	if err != nil {
-		return false
-	}
-	var gotDNS []linkDNS
+	var gotServers []linkServer
 	var gotDomains []linkDomain
-	err = errors.Join(dns.Store(&gotDNS), domains.Store(&gotDomains))
-	wantDNS, wantDomains := l.wire()
-	sameDNS := func(a, b linkDNS) bool { return a.Family == b.Family && slices.Equal(a.Address, b.Address) }
-	return err == nil && slices.EqualFunc(gotDNS, wantDNS, sameDNS) && slices.Equal(gotDomains, wantDomains)
+	err = errors.Join(err, servers.Store(&gotServers), domains.Store(&gotDomains))
+	if err != nil {
+		return bare
+	}
+	wantServers, wantDomains := l.wire()
+	equal := func(a, b linkServer) bool {
+		return a.Family == b.Family && slices.Equal(a.Address, b.Address) && a.Port == b.Port
+	}
+	ours := slices.EqualFunc(gotServers, wantServers, equal)
+	switch {
+	case ours && slices.Equal(gotDomains, wantDomains):
+		return same
+	case ours, len(gotServers) == 0 && len(gotDomains) == 0:
+		return bare
+	}
+	return other
 }
 
 // tell sets everything about one link. We do not sign and do not speak TLS, and are no way to other names.
@@ -295,7 +318,7 @@ func tell(ctx context.Context, b bus, index int, l Link) error {
 		method string
 		arg    any
 	}{
-		{"SetLinkDNS", servers},
+		{"SetLinkDNSEx", servers},
 		{"SetLinkDomains", domains},
 		{"SetLinkDefaultRoute", false},
 		{"SetLinkDNSSEC", "no"},

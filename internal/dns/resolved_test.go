@@ -87,8 +87,8 @@ func (r *resolvedTest) change(f func()) {
 func (r *resolvedTest) property(index int32, name string) any {
 	v := r.links[index][name]
 	switch {
-	case v == nil && name == "DNS":
-		return []linkDNS{}
+	case v == nil && name == "DNSEx":
+		return []linkServer{}
 	case v == nil:
 		return []linkDomain{}
 	}
@@ -115,7 +115,7 @@ func TestD41Resolved(t *testing.T) {
 		}
 		all := func(index int) []string {
 			var out []string
-			for _, m := range []string{"DNS", "Domains", "DefaultRoute", "DNSSEC", "DNSOverTLS"} {
+			for _, m := range []string{"DNSEx", "Domains", "DefaultRoute", "DNSSEC", "DNSOverTLS"} {
 				out = append(out, fmt.Sprint("SetLink", m, " ", index))
 			}
 			return out
@@ -126,7 +126,7 @@ func TestD41Resolved(t *testing.T) {
 		r.Use([]Link{link("br0"), link("br2")})
 		changed(all(7)...)
 		want := map[string]any{
-			"DNS":     []linkDNS{{2, []byte{10, 1, 0, 1}}, {10, ip("fd00::1").AsSlice()}},
+			"DNSEx":   []linkServer{{2, []byte{10, 1, 0, 1}, 0, ""}, {10, ip("fd00::1").AsSlice(), 0, ""}},
 			"Domains": []linkDomain{{"incus", true}}, "DefaultRoute": false, "DNSSEC": "no", "DNSOverTLS": "no",
 		}
 		if diff := cmp.Diff(want, fake.links[7]); diff != "" {
@@ -143,7 +143,7 @@ func TestD41Resolved(t *testing.T) {
 		changed("revert 9")
 		fake.change(func() { fake.refuse = "SetLinkDomains" })
 		r.Use([]Link{link("br0"), link("br1")})
-		changed("SetLinkDNS 8", "SetLinkDNS 8")
+		changed("SetLinkDNSEx 8", "SetLinkDNSEx 8")
 		present, err := r.Status()
 		if !present || err == nil || !strings.Contains(err.Error(), "SetLinkDomains of br1") {
 			t.Errorf("status %t, %v", present, err)
@@ -159,6 +159,45 @@ func TestD41Resolved(t *testing.T) {
 	})
 }
 
+// On a bridge of others the host is led to our own port, unless somebody else said something about that bridge.
+func TestD41BridgesOfOthers(t *testing.T) {
+	fake := &resolvedTest{links: map[int32]map[string]any{}, indexes: map[string]int{"br0": 7, "br1": 8}}
+	fake.links[8] = map[string]any{"DNSEx": []linkServer{{2, []byte{10, 2, 0, 1}, 0, ""}}}
+	r := NewResolved(nil)
+	r.dial = func(context.Context) (bus, error) { return fake, nil }
+	r.index = fake.index
+	links := Links("incus", []Network{
+		{Name: "br0", Project: "default", Prefix: pfx("10.1.0.0/24"), Beside: netip.MustParseAddrPort("10.1.0.1:53053")},
+		{Name: "br1", Project: "default", Prefix: pfx("10.2.0.0/24"), Beside: netip.MustParseAddrPort("10.2.0.1:53053")},
+	})
+	r.Use(links)
+	r.once(t.Context())
+	want := map[string]any{
+		"DNSEx": []linkServer{{2, []byte{10, 1, 0, 1}, 53053, ""}}, "DefaultRoute": false, "DNSSEC": "no", "DNSOverTLS": "no",
+		"Domains": []linkDomain{{"default.incus", true}, {"0.1.10.in-addr.arpa", true}, {"incus", true}},
+	}
+	if diff := cmp.Diff(want, fake.links[7]); diff != "" {
+		t.Error(diff)
+	}
+	if len(fake.links[8]) != 1 {
+		t.Errorf("what others said is %v", fake.links[8])
+	}
+	// What an agent before said is its own to change.
+	fake.changes = nil
+	again := NewResolved(nil)
+	again.dial, again.index = r.dial, r.index
+	links[0].Domains = []string{"incus"}
+	again.Use(links)
+	again.once(t.Context())
+	if got := fmt.Sprint(fake.links[7]["Domains"]); got != "[{incus true}]" {
+		t.Errorf("the domains are %s", got)
+	}
+	again.Withdraw(t.Context())
+	if fake.links[7] != nil || fake.links[8] == nil {
+		t.Errorf("afterwards: %v", fake.links)
+	}
+}
+
 func TestD41Links(t *testing.T) {
 	nets := append([]Network{}, testNets...)
 	nets[3].Gateway = netip.Addr{}
@@ -167,8 +206,8 @@ func TestD41Links(t *testing.T) {
 	for i := range 16 {
 		edge = append(edge, fmt.Sprintf("%d.3.10.in-addr.arpa", i))
 	}
-	want := "[{shop-front [10.1.0.1 fd00:1::1] [shop.incus 0.1.10.in-addr.arpa 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa incus]} " +
-		"{shop-back [10.2.0.1] [shop.incus 0.2.10.in-addr.arpa]} {edge [10.3.0.1] [shop.incus " + strings.Join(edge, " ") + "]}]"
+	want := "[{shop-front [10.1.0.1 fd00:1::1] 0 false [shop.incus 0.1.10.in-addr.arpa 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa incus]} " +
+		"{shop-back [10.2.0.1] 0 false [shop.incus 0.2.10.in-addr.arpa]} {edge [10.3.0.1] 0 false [shop.incus " + strings.Join(edge, " ") + "]}]"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

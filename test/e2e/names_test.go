@@ -251,6 +251,15 @@ func TestD42NamesBesideDnsmasq(t *testing.T) {
 		})
 	}
 
+	eventually(t, "the host finds what is on the network of others", func(ctx context.Context) error {
+		out, err := try(ctx, "getent hosts visitor.inn.incus; getent hosts $(dig +short @169.254.53.53 visitor.inn.incus)")
+		if err == nil && strings.Count(out, "10.158.7.") != 2 {
+			err = fmt.Errorf("getent says %q", out)
+		}
+
+		return err
+	})
+
 	run(t, "incus delete -f hand")
 	eventually(t, "a name that is gone", func(ctx context.Context) error {
 		out, err := try(ctx, "dig @169.254.53.53 hand.default.incus")
