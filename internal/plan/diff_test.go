@@ -111,9 +111,10 @@ func TestPlan(t *testing.T) {
 				p.Services = p.Services[1:]
 				p.Services[0].DependsOn = nil
 			},
-			want: `stack blog: 2 steps
+			want: `stack blog: 3 steps
 [1] stop instance/db-1: service db no longer has it
-[2 after 1] update instance/db-1: parked`,
+[2 after 1] update instance/db-1: parked
+[3] update instance/web-1: boot.autostart.priority, boot.stop.priority`,
 		},
 		{
 			name: "a value changed by hand is put back without a restart",
@@ -518,7 +519,8 @@ func TestProtectedStays(t *testing.T) {
 	p := protected()
 	p.Services[0].Name = "database"
 	p.Services[1].DependsOn = nil
-	want := `stack blog: nothing to do
+	want := `stack blog: 1 step
+[1] update instance/web-1: boot.autostart.priority, boot.stop.priority
 held instance/db-1: service db no longer has it; its volumes are used by database, which is new, and it is protected: it stays until "ic-agent confirm-removal blog/db" says that this was meant
 blocked instance/database-1: db-1 still has its volume or port, and is protected: "ic-agent confirm-removal blog/db" lets it go
 `
@@ -541,10 +543,11 @@ blocked instance/database-1: db-1 still has its volume or port, and is protected
 
 	led.Confirmed = map[string]bool{"db": true}
 	got = plan.Diff(plan.Render(p, in), w.Observed, *led).String()
-	want = `stack blog: 3 steps
+	want = `stack blog: 4 steps
 [1] stop instance/db-1: service db no longer has it; its volumes are used by database, which is new
 [2 after 1] update instance/db-1: parked
 [3 after 2] create and start instance/database-1: new instance of service database
+[4] update instance/web-1: boot.autostart.priority, boot.stop.priority
 `
 	diff = cmp.Diff(want, got)
 	if diff != "" {

@@ -17,7 +17,7 @@ import (
 // Render spells a project out: every key and device Incus is to have. It is pure; the same project and input
 // give the same result.
 func Render(p Project, in Input) Desired {
-	r := renderer{p: p, in: in, networks: map[string]Network{}, volumes: map[string]Volume{}, seeds: map[string][]Seed{}, depths: depths(p.Services)}
+	r := renderer{p: p, in: in, networks: map[string]Network{}, volumes: map[string]Volume{}, seeds: map[string][]Seed{}, order: orderOf(p.Services)}
 	d := Desired{
 		Owner: in.Owner, Stack: p.Stack, Name: p.Name, Incus: p.Incus, Source: p.Source, Drift: p.Drift,
 		Config: r.project(), Warnings: slices.Clone(p.Warnings), Blocked: slices.Clone(in.Blocked),
@@ -78,7 +78,7 @@ type renderer struct {
 	anonymous []DesiredVolume
 	// seeds are where fresh volumes get their files from, by "pool/name".
 	seeds   map[string][]Seed
-	depths  map[string]int
+	order   order
 	blocked map[ID]bool
 	json    []byte // room for what is hashed
 }

@@ -144,10 +144,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		c["boot.autostart"] = "false"
 	}
 
-	if depth := r.depths[s.Name]; depth > 0 {
-		c["boot.autostart.priority"] = strconv.Itoa(depth)
-	}
-
+	maps.Copy(c, r.order.keys(s.Name))
 	maps.Copy(c, s.Config)
 	inheritHealth(c, s, d.Image)
 	var needs []string
@@ -169,41 +166,6 @@ func Pinned(img Image) string {
 	ref, _, _ := strings.Cut(img.Ref, "@")
 
 	return ref + "@" + img.Digest
-}
-
-// depths counts, for each service, how many wait for it, one behind the other. Incus starts higher priorities
-// first, so the order holds at boot without us.
-func depths(services []Service) map[string]int {
-	waiting := map[string][]string{} // service → those that depend on it
-	for _, s := range services {
-		for _, dep := range s.DependsOn {
-			waiting[dep.Service] = append(waiting[dep.Service], s.Name)
-		}
-	}
-
-	out := make(map[string]int, len(services))
-	open := map[string]bool{} // a cycle, which the file's loader refuses, ends where it began
-	var visit func(service string) int
-	visit = func(service string) int {
-		depth, done := out[service]
-		if done || open[service] {
-			return depth
-		}
-
-		open[service] = true
-		for _, w := range waiting[service] {
-			depth = max(depth, 1+visit(w))
-		}
-
-		out[service] = depth
-
-		return depth
-	}
-	for _, s := range services {
-		visit(s.Name)
-	}
-
-	return out
 }
 
 // rawLXC makes the app PID 1, so that it gets its stop signal, the whole grace period, and is seen exiting

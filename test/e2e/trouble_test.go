@@ -160,9 +160,16 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// The host's reboot brings everything back, with its addresses and its data.
+// The host's reboot brings everything back, with its addresses and its data, and in order: what others wait for
+// comes first, whatever it is called.
 func TestRebootBringsEverythingBack(t *testing.T) {
 	drop(t, "shop", shop)
+	drop(t, "order", `services:
+  a: {image: busybox, command: [sleep, inf], depends_on: [b], stop_grace_period: 1s}
+  b: {image: busybox, command: [sleep, inf], depends_on: [c], stop_grace_period: 1s}
+  c: {image: busybox, command: [sleep, inf], restart: always, stop_grace_period: 1s}
+`)
+	running(t, "order", "a-1", "b-1", "c-1")
 	before := running(t, "shop", "web-1", "cache-1")
 	settled(t, "shop")
 	run(t, "incus exec cache-1 --project shop -- redis-cli set answer 42")
@@ -173,6 +180,13 @@ func TestRebootBringsEverythingBack(t *testing.T) {
 
 	after := running(t, "shop", "web-1", "cache-1")
 	settled(t, "shop")
+	chain := running(t, "order", "a-1", "b-1", "c-1")
+	for _, pair := range [][2]instance{{chain["c-1"], chain["b-1"]}, {chain["b-1"], chain["a-1"]}, {after["cache-1"], after["web-1"]}} {
+		if !pair[0].State.StartedAt.Before(pair[1].State.StartedAt) {
+			t.Errorf("%s started at %s, and %s, which it waits for, at %s", pair[1].Name, pair[1].State.StartedAt, pair[0].Name, pair[0].State.StartedAt)
+		}
+	}
+
 	for n := range before {
 		if a, b := before[n].Devices["eth0"]["ipv4.address"], after[n].Devices["eth0"]["ipv4.address"]; a != b {
 			t.Errorf("%s moved from %s to %s", n, a, b)
