@@ -135,7 +135,7 @@ func (a *Agent) statusLine() string {
 	}
 
 	var parts []string
-	for _, s := range []apply.State{apply.InSync, apply.Applying, apply.Held, apply.Removed, apply.Parked, apply.Orphaned, apply.Waiting, apply.Blocked, apply.Invalid} {
+	for _, s := range []apply.State{apply.InSync, apply.Applying, apply.Scheduled, apply.Held, apply.Removed, apply.Parked, apply.Orphaned, apply.Released, apply.Waiting, apply.Blocked, apply.Invalid} {
 		if count[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", count[s], s))
 		}

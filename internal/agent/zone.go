@@ -16,7 +16,7 @@ import (
 func servedNetworks(views []*apply.View, subnets map[string]netip.Prefix, upstreams map[string][]netip.AddrPort) []dns.Network {
 	var nets []dns.Network
 	for _, v := range views {
-		if v.Project == nil || v.State == apply.Parked {
+		if v.Project == nil || silent(v.State) {
 			continue
 		}
 
@@ -59,12 +59,15 @@ func leasing(v *apply.View) bool {
 	return v.Project != nil && slices.ContainsFunc(v.Project.Networks, func(n plan.Network) bool { return n.External || adopted(v, n) })
 }
 
+// silent stacks have no names: nothing of them runs, or it is not ours.
+func silent(s apply.State) bool { return s == apply.Parked || s == apply.Released }
+
 // foreign are the networks of others that stacks use and whose clients reach the service address: the bridges of
 // this host. At their gateway Incus's own dnsmasq answers.
 func foreign(views []*apply.View) []dns.Network {
 	var out []dns.Network
 	for _, v := range views {
-		if v.Project == nil || v.State == apply.Parked {
+		if v.Project == nil || silent(v.State) {
 			continue
 		}
 

@@ -48,7 +48,7 @@ func newZoning(log *slog.Logger, domain string, c dnsConfig, ledgers map[string]
 	}
 	z.said.Store(&[]string{})
 	for stack, l := range ledgers {
-		if l.Project != nil && l.RemovedAt.IsZero() {
+		if l.Project != nil && l.RemovedAt.IsZero() && !l.Released {
 			z.good[stack] = &apply.View{Stack: stack, State: apply.Waiting, Project: l.Project, Ledger: l}
 		}
 	}
@@ -136,7 +136,7 @@ func (z *zoning) trusted(s sight, now time.Time) []*apply.View {
 func (z *zoning) trust(v *apply.View, now time.Time) *apply.View {
 	good := z.good[v.Stack]
 	switch {
-	case v.State == apply.Removed || v.State == apply.Parked:
+	case v.State == apply.Removed || silent(v.State):
 		delete(z.good, v.Stack)
 		delete(z.gone, v.Stack)
 		return v

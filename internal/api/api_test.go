@@ -96,6 +96,14 @@ func (f fake) Retry(_ context.Context, r RetryRequest, by string) (ActionReply, 
 	return ActionReply{by + " " + r.Stack + " " + r.Service}, nil
 }
 
+func (f fake) Apply(_ context.Context, r ApplyRequest, by string) (ActionReply, error) {
+	return ActionReply{fmt.Sprintf("%s %s %s %t", by, r.Stack, r.Service, r.Now)}, nil
+}
+
+func (f fake) Release(_ context.Context, r ReleaseRequest) (ReleaseReply, error) {
+	return ReleaseReply{Objects: []string{"project/" + r.Stack}}, nil
+}
+
 func (f fake) Why(_ context.Context, stack, service string) (ActionReply, error) {
 	return ActionReply{stack + " " + service}, nil
 }

@@ -120,6 +120,20 @@ func (c *Client) Retry(ctx context.Context, stack, service string) (ActionReply,
 	return r, err
 }
 
+// Apply has a stack looked at; see ApplyRequest.
+func (c *Client) Apply(ctx context.Context, req ApplyRequest) (ActionReply, error) {
+	var r ActionReply
+	err := c.call(ctx, http.MethodPost, "/v1/apply", req, &r)
+	return r, err
+}
+
+// Release gives a stack out of the agent's hands.
+func (c *Client) Release(ctx context.Context, req ReleaseRequest) (ReleaseReply, error) {
+	var r ReleaseReply
+	err := c.call(ctx, http.MethodPost, "/v1/release", req, &r)
+	return r, err
+}
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

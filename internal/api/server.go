@@ -40,12 +40,16 @@ type Backend interface {
 	// Rollback and Retry carry out a user's word and return when the stack's loop has acted on it; by names the user.
 	Rollback(ctx context.Context, r RollbackRequest, by string) (ActionReply, error)
 	Retry(ctx context.Context, r RetryRequest, by string) (ActionReply, error)
+	// Apply looks at a stack, and returns when its loop has; with r.Now, what waits for its window waits no more.
+	Apply(ctx context.Context, r ApplyRequest, by string) (ActionReply, error)
 	// Why says of a service what it is, since when, what last touched it, and what it waits for.
 	Why(ctx context.Context, stack, service string) (ActionReply, error)
 	// Update asks the registries about newer images now, and returns when they answered, service by service.
 	Update(ctx context.Context, req UpdateRequest) ([]UpdateReply, error)
 	// Adopt makes what has a stack's names and no owner the stack's.
 	Adopt(ctx context.Context, req AdoptRequest) (AdoptReply, error)
+	// Release takes the agent's mark off everything of a stack; what runs runs on.
+	Release(ctx context.Context, req ReleaseRequest) (ReleaseReply, error)
 	// DNS explains what an instance ("web-1", "shop/web-1"), an address, or, with an empty from, the host is
 	// answered when it asks for a name.
 	DNS(ctx context.Context, name, from string) (DNSReply, error)
@@ -89,11 +93,13 @@ func newServer(b Backend, log *slog.Logger, lim limits) *Server {
 	s.mux.HandleFunc("GET /v1/why", s.answer(s.limits.quick, s.why))
 	s.mux.HandleFunc("POST /v1/rollback", s.answer(s.limits.slow, s.rollback))
 	s.mux.HandleFunc("POST /v1/retry", s.answer(s.limits.slow, s.retry))
+	s.mux.HandleFunc("POST /v1/apply", s.answer(s.limits.slow, s.apply))
 	s.mux.HandleFunc("POST /v1/update", s.answer(s.limits.slow, s.update))
 	s.mux.HandleFunc("POST /v1/reload", s.answer(s.limits.slow, s.reload))
 	s.mux.HandleFunc("POST /v1/confirm-removal", s.answer(s.limits.quick, s.confirm))
 	s.mux.HandleFunc("POST /v1/destroy", s.answer(s.limits.slow, asked(s.backend.Destroy)))
 	s.mux.HandleFunc("POST /v1/adopt", s.answer(s.limits.slow, asked(s.backend.Adopt)))
+	s.mux.HandleFunc("POST /v1/release", s.answer(s.limits.slow, asked(s.backend.Release)))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, &Error{NotFound, "the API has no " + r.Method + " " + r.URL.Path, sameAge})
 	})

@@ -64,6 +64,8 @@ const (
 	InSync State = "in sync"
 	// Applying: a plan is being carried out.
 	Applying State = "applying"
+	// Scheduled: what is left to do waits for its window.
+	Scheduled State = "scheduled"
 	// Blocked: something of it cannot be done; the rest is.
 	Blocked State = "blocked"
 	// Invalid: its files are refused; the last good version runs on.
@@ -78,6 +80,8 @@ const (
 	Parked State = "parked"
 	// Orphaned: it was found in Incus, with neither a file nor a memory of it; what runs of it runs on.
 	Orphaned State = "orphaned"
+	// Released: it was given out of the agent's hands.
+	Released State = "released"
 	// Waiting: Incus is away.
 	Waiting State = "waiting"
 )
@@ -308,6 +312,30 @@ type RollbackRequest struct {
 type RetryRequest struct {
 	Stack   string `json:"stack"`
 	Service string `json:"service,omitempty"`
+}
+
+// ApplyRequest asks for a look at a stack; with Now, what waits for its window, of one service or, without one, of all,
+// waits no more.
+type ApplyRequest struct {
+	Stack   string `json:"stack"`
+	Service string `json:"service,omitempty"`
+	Now     bool   `json:"now,omitempty"`
+}
+
+// ReleaseRequest asks for the end of our hand on a stack; with Dry it is only said what that comes to.
+type ReleaseRequest struct {
+	Stack string `json:"stack"`
+	Dry   bool   `json:"dry,omitempty"`
+}
+
+// ReleaseReply is what a release comes to.
+type ReleaseReply struct {
+	// Objects are those that are ours no more, "instance/web-1".
+	Objects []string `json:"objects,omitempty"`
+	// Notes say what ends with it: names, forwarded ports.
+	Notes []string `json:"notes,omitempty"`
+	// Source is the stack's file; empty when it is gone.
+	Source string `json:"source,omitempty"`
 }
 
 // ActionReply tells what was done.

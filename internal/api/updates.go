@@ -39,6 +39,14 @@ func (s *Server) retry(r *http.Request) (any, error) {
 	return s.backend.Retry(r.Context(), req, caller(r))
 }
 
+func (s *Server) apply(r *http.Request) (any, error) {
+	req, err := decode[ApplyRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.backend.Apply(r.Context(), req, caller(r))
+}
+
 // caller names the user who asks.
 func caller(r *http.Request) string {
 	p, ok := r.Context().Value(peerKey{}).(peer)

@@ -52,6 +52,7 @@ func (l *Loop) Adopt(ctx context.Context, networks, yes, dry bool) (Adoption, er
 		}
 
 		a.Done = true
+		l.led.Released = false
 		clear(l.led.Rollouts) // what restarts for this is no failure of an update's
 
 		return nil

@@ -69,7 +69,7 @@ func (l *Loop) conclude(f *findings) {
 		case c.Type == "IncusUnavailable" && known:
 			c.Since = old.Since
 		case c.Type == "Failed": // its step was logged
-		case c.Type == "Waiting":
+		case c.Type == "Waiting", c.Type == plan.TypeScheduled:
 			l.log.Info("waits", "on", c.Object, "text", c.Text)
 		default:
 			l.log.Warn("condition", "type", c.Type, "on", c.Object, "text", c.Text)

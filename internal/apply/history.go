@@ -146,6 +146,8 @@ func (l *Loop) conclusion() string {
 	switch {
 	case len(wrong) > 0:
 		return strings.Join(wrong, "; ")
+	case !open && l.turn.State == Scheduled:
+		return "waits for the window"
 	case open || l.turn.State != InSync && l.turn.State != Blocked:
 		return ""
 	case l.turn.State == Blocked:
@@ -235,6 +237,7 @@ func (l *Loop) goTo(o order) {
 
 	maps.Copy(images, g.Images)
 	l.led.Images, l.led.Rollouts = images, nil
+	l.hasten("")
 	l.accept(g.Project.Unlocked(*l.led.Project), o.by, fmt.Sprintf("rollback to generation %d", o.generation))
 	l.env = newEnvironment(l.led.Generation)
 	for ref := range g.Images {

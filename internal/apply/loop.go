@@ -51,6 +51,8 @@ type Loop struct {
 	checkAt time.Time
 	refresh *refresh
 	asking  bool // this pass obeys such a word
+	// hurry are the services that are not to wait for the window, by somebody's word; "" is all of them.
+	hurry map[string]bool
 }
 
 // mail is what was posted since the last pass.

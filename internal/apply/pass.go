@@ -25,6 +25,10 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 		return l.removal(ctx, now, found)
 	}
 
+	if l.led.Released {
+		return l.released(ctx, found)
+	}
+
 	l.load(ctx, found)
 	l.pinned(found)
 	l.turn.Plan.Stack = l.stack
@@ -277,9 +281,12 @@ func (l *Loop) settled(p plan.Plan, found *findings) again {
 	for _, b := range p.Blocked {
 		found.blocked(b)
 		temporary = temporary || b.Temporary
-		if !b.Waits {
+		switch {
+		case !b.Waits:
 			l.turn.State = Blocked
-		} else if l.turn.State == InSync {
+		case l.turn.State == InSync && b.Type == plan.TypeScheduled:
+			l.turn.State = Scheduled
+		case l.turn.State != Blocked && b.Type != plan.TypeScheduled:
 			l.turn.State = Applying
 		}
 	}

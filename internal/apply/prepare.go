@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
@@ -56,11 +57,19 @@ func (l *Loop) addresses(p plan.Project, n plan.Network, have plan.Observed, in 
 		key := f.key(n.Incus)
 		in.Segments[key] = seg
 		if asked := f.asked(n); asked.Subnet.IsValid() && asked.Subnet.Masked() != seg.Subnet {
-			in.Blocked = append(in.Blocked, plan.Blocked{
+			b := plan.Blocked{
 				On: plan.ID{Kind: plan.KindNetwork, Name: n.Incus}, At: n.At,
 				Reason: fmt.Sprintf("its subnet stays %s: for %s it has to be made anew, which interrupts all services on it; allow that with \"x-ic-agent: {allow: [network-recreate]}\"",
 					seg.Subnet, asked.Subnet),
-			})
+			}
+			if shut := l.shut(time.Now()); l.rebuilds() && shut != nil {
+				b.Type, b.Waits = plan.TypeScheduled, true
+				b.Reason = fmt.Sprintf("its subnet stays %s: that it becomes %s interrupts all services on it, and waits for %s; \"ic-agent apply %s --now\" does not wait",
+					seg.Subnet, asked.Subnet, shut, l.stack)
+				l.lookAt(shut.Look)
+			}
+
+			in.Blocked = append(in.Blocked, b)
 		}
 
 		addrs, blocked := l.host.book.allocate(l.stack, key, seg, leases(p, n, f), l.led.Addresses[key], existing(have))

@@ -31,10 +31,12 @@ func (l *Loop) widen(ctx context.Context, have plan.Observed) (plan.Project, pla
 // roll decides which instances may have the version of the file now, and remembers how far the updates are.
 func (l *Loop) roll(ctx context.Context, wide plan.Project, in plan.Input, have plan.Observed) plan.Desired {
 	l.rearm()
+	l.hurried()
+	now := time.Now()
 	want := plan.Render(plan.Surging(*l.led.Project, l.led, in.Images), in)
 	rolled := plan.Roll(plan.Rolling{
 		Project: *l.led.Project, Generation: l.led.Generation, New: want, Old: plan.Before(wide, l.led.Good, in), Have: have,
-		Ledger: l.led, Addresses: in.Addresses, Blind: l.blind, Now: time.Now(),
+		Ledger: l.led, Addresses: in.Addresses, Blind: l.blind, Shut: l.shut(now), Now: now,
 	})
 	for _, f := range rolled.Failures {
 		l.note(ctx, rolled.Rollouts, f)
@@ -178,6 +180,7 @@ func (l *Loop) obey(m mail) {
 			l.led.Pin, l.loaded = nil, ""
 		}
 
+		l.hasten(o.service)
 		l.notBefore, l.failures = time.Time{}, 0
 	}
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
@@ -88,12 +89,15 @@ func leases(p plan.Project, n plan.Network, f family) []plan.Lease {
 	return out
 }
 
+// rebuilds reports whether the file allows that a network in use is made anew.
+func (l *Loop) rebuilds() bool { return slices.Contains(l.led.Project.Allow, "network-recreate") }
+
 // segment finds a network's subnet: the one it has, the one the file asks for, or a free one. One in use stays, unless
 // the file allows that the network is made anew.
 func (l *Loop) segment(n plan.Network, f family, have plan.Observed) (plan.Segment, error) {
 	seg := f.asked(n)
 	old := have.Networks[n.Incus]
-	stays := old.UsedBy > 0 && !slices.Contains(l.led.Project.Allow, "network-recreate")
+	stays := old.UsedBy > 0 && (!l.rebuilds() || l.shut(time.Now()) != nil)
 	current, err := netip.ParsePrefix(old.Config[f.option])
 	if err == nil && old.Config[plan.KeyOwner] == l.host.Owner && (!seg.Subnet.IsValid() || stays) {
 		if seg.Subnet.IsValid() && seg.Subnet != current.Masked() {

@@ -37,7 +37,12 @@ type refresh struct {
 // closed after the pass that has done it; by is who asks.
 func (l *Loop) Refresh(take bool, by string, done chan<- struct{}) {
 	l.post(func(m *mail) {
-		m.orders = append(m.orders, func(context.Context) { l.refresh = &refresh{take: take, by: by} })
+		m.orders = append(m.orders, func(context.Context) {
+			l.refresh = &refresh{take: take, by: by}
+			if take {
+				l.hasten("")
+			}
+		})
 		m.dirty = true
 		if done != nil {
 			m.waiters = append(m.waiters, done)

@@ -13,10 +13,14 @@ type State string
 const (
 	InSync   State = "in sync"
 	Applying State = "applying"
-	Held     State = "held"
-	Removed  State = "removed"
-	Parked   State = "parked"
-	Orphaned State = "orphaned"
+	// Scheduled: what is left to do waits for the stack's window.
+	Scheduled State = "scheduled"
+	Held      State = "held"
+	Removed   State = "removed"
+	Parked    State = "parked"
+	Orphaned  State = "orphaned"
+	// Released: it was given out of our hands.
+	Released State = "released"
 	Waiting  State = "waiting"
 	Blocked  State = "blocked"
 	Invalid  State = "invalid"

@@ -127,3 +127,50 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestWindow: a window is open from each of its moments on for as long as it stays, also over a change of the clocks.
+func TestWindow(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, c := range []struct {
+		expr, now string
+		stays     time.Duration
+		open      bool
+		opens     string
+	}{
+		{"Sat 03:00", "2026-11-25 12:00:00", time.Hour, false, "2026-11-28 03:00:00"},
+		{"Sat 03:00", "2026-11-28 02:59:59", time.Hour, false, "2026-11-28 03:00:00"},
+		{"Sat 03:00", "2026-11-28 03:00:00", time.Hour, true, ""},
+		{"Sat 03:00", "2026-11-28 03:59:59", time.Hour, true, ""},
+		{"Sat 03:00", "2026-11-28 04:00:00", time.Hour, false, "2026-12-05 03:00:00"},
+		{"Sat 23:00", "2026-11-29 01:00:00", 3 * time.Hour, true, ""},             // over midnight
+		{"hourly", "2026-11-29 01:17:00", 2 * time.Hour, true, ""},                // never closed
+		{"02:30", "2026-03-29 03:10:00", time.Hour, false, "2026-03-29 03:30:00"}, // 02:30 does not exist that night
+		{"02:30", "2026-03-29 04:00:00", time.Hour, true, ""},
+		{"02:00", "2026-10-25 03:30:00", time.Hour, false, "2026-10-26 02:00:00"}, // an hour from the first 02:00 on
+		{"2020-01-01", "2026-11-25 12:00:00", time.Hour, false, ""},
+	} {
+		expr, err := calendar.Parse(c.expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		now, err := time.ParseInLocation(time.DateTime, c.now, zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		open, opens := expr.Open(now, c.stays)
+		got := ""
+		if !opens.IsZero() {
+			got = opens.Format(time.DateTime)
+		}
+
+		if open != c.open || got != c.opens {
+			t.Errorf("%s for %s at %s: open %t, opens %q; want %t, %q", c.expr, c.stays, c.now, open, got, c.open, c.opens)
+		}
+	}
+}

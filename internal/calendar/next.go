@@ -42,6 +42,17 @@ func (e Expr) Next(t time.Time) (next time.Time, ok bool) {
 	return time.Time{}, false
 }
 
+// Open reports whether a window that opens at each moment of e and stays open for d is open at t; else opens is when
+// it opens next, zero when it never does.
+func (e Expr) Open(t time.Time, d time.Duration) (open bool, opens time.Time) {
+	last, ok := e.Next(t.Add(-d))
+	if ok && !last.After(t) {
+		return true, time.Time{}
+	}
+
+	return false, last
+}
+
 func following(year int, month time.Month) (int, time.Month) {
 	if month == time.December {
 		return year + 1, time.January

@@ -127,7 +127,7 @@ The daemon is "ic-agent run", started by ic-agent.service. The other verbs ask i
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused(err) })
 	root.PersistentFlags().StringVar(&c.api, "api", defaultAPI, "`PATH` of the agent's API socket")
 	root.AddCommand(c.runVerb(run), c.placeVerb(place), c.check(), c.status(), c.plan(), c.reload())
-	root.AddCommand(c.confirm(), c.destroy(), c.adopt(), c.dns(), schema(), version())
+	root.AddCommand(c.apply(), c.confirm(), c.destroy(), c.adopt(), c.release(), c.dns(), schema(), version())
 	root.AddCommand(parse(), dbcheck(), mkdir(), buffers())
 	root.AddCommand(c.history(), c.diff(), c.rollback(), c.retry(), c.why())
 	root.AddCommand(c.update(), buildImage())

@@ -79,6 +79,8 @@ type backend struct {
 	Kept    []api.Generation `json:"history"`
 	// Adopts is what adopt comes to.
 	Adopts api.AdoptReply `json:"adopt"`
+	// Releases is what release comes to.
+	Releases api.ReleaseReply `json:"release"`
 }
 
 func (b backend) refusal() error {
@@ -119,6 +121,14 @@ func (b backend) ConfirmRemoval(_ context.Context, stacks []string) ([]string, e
 func (b backend) Adopt(_ context.Context, req api.AdoptRequest) (api.AdoptReply, error) {
 	b.Adopts.Done = !req.Dry && (b.Adopts.Left == 0 || req.Yes)
 	return b.Adopts, b.refusal()
+}
+
+func (b backend) Apply(_ context.Context, r api.ApplyRequest, _ string) (api.ActionReply, error) {
+	return api.ActionReply{Text: fmt.Sprintf("%s/%s now=%t", r.Stack, r.Service, r.Now)}, b.refusal()
+}
+
+func (b backend) Release(context.Context, api.ReleaseRequest) (api.ReleaseReply, error) {
+	return b.Releases, b.refusal()
 }
 
 func (b backend) Destroy(_ context.Context, req api.DestroyRequest) (api.DestroyReply, error) {

@@ -197,6 +197,31 @@ paused, or, for a whole stack, the file that a rollback left aside.`,
 	}
 }
 
+func (c *cli) apply() *cobra.Command {
+	var now bool
+	cmd := &cobra.Command{
+		Use:   "apply STACK[/SERVICE]",
+		Short: "Look at a stack and do what is missing; with --now, also what waits for its window",
+		Long: `Look at a stack and do what is missing, instead of at the next event.
+
+With --now, what waits for the stack's window (x-ic-agent: {window: ...}), of one service or of all,
+is done at once. That holds for the version of the stack that is wanted now; the next edit waits again.`,
+		Args:              between(1, 1),
+		ValidArgsFunction: c.stackNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			stack, service, _ := strings.Cut(args[0], "/")
+			r, err := c.client().Apply(cmd.Context(), api.ApplyRequest{Stack: stack, Service: service, Now: now})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), r.Text)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&now, "now", false, "do not wait for the stack's window")
+	return cmd
+}
+
 func (c *cli) why() *cobra.Command {
 	return &cobra.Command{
 		Use:   "why STACK/SERVICE",

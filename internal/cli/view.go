@@ -97,7 +97,7 @@ func (v view) state(s api.State) cell {
 		return cell{string(s), green}
 	case api.Blocked, api.Invalid:
 		return cell{string(s), red}
-	case api.Skipped, api.Parked:
+	case api.Skipped, api.Parked, api.Released:
 		return plainCell(string(s))
 	}
 	return cell{string(s), yellow}

@@ -11,7 +11,7 @@ var projectExt = []extRule{
 		says: "Stacks that have to be in sync before this one does its first work.",
 	},
 	{
-		name: "window", kind: extMapping, short: "at", need: []string{"at"}, example: `{at: "Sat 03:00", for: 2h}`, later: true,
+		name: "window", kind: extMapping, short: "at", need: []string{"at"}, example: `{at: "Sat 03:00", for: 2h}`,
 		says: "When running services may be interrupted; what interrupts nothing is not kept waiting. A plain text is `at`. Without it, always.",
 		below: []extRule{
 			{name: "at", kind: extCalendar, example: `"Sat 03:00"`, says: "When the window opens, a calendar expression of systemd.time(7)."},

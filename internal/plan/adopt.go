@@ -23,6 +23,10 @@ func Adopt(p Project, owner string, have Observed, networks bool) (Plan, Observe
 	if a.free(id, have.Project.Config) {
 		project := *have.Project
 		set := map[string]string{KeyOwner: owner, KeyStack: p.Stack, KeyAdopted: "true", KeyManaged: "true"}
+		if a.ours(project.Config) {
+			set = map[string]string{KeyOwner: owner, KeyStack: p.Stack}
+		}
+
 		project.Config = a.mark(id, project.Config, set, UpdateProject{Name: p.Incus, Set: set})
 		a.have.Project = &project
 	}
@@ -63,6 +67,12 @@ func (a *adopter) free(id ID, config map[string]string) bool {
 	return owner == ""
 }
 
+// ours reports whether an object was made by an ic-agent and released: it is as such an object is, and needs only its
+// owner again.
+func (a *adopter) ours(config map[string]string) bool {
+	return config[KeyStack] != "" && config[KeyOwner] == "" && config[KeyAdopted] == ""
+}
+
 // mark adds a patch and returns the keys as they are after it.
 func (a *adopter) mark(id ID, config, set map[string]string, op Op) map[string]string {
 	a.out.Steps = append(a.out.Steps, Step{N: len(a.out.Steps) + 1, On: id, Op: op, Cause: "adopted"})
@@ -91,6 +101,8 @@ func (a *adopter) network(n Network, convert bool) {
 
 	set := map[string]string{KeyOwner: a.owner, KeyStack: a.p.Stack, KeyName: n.Name, KeyAdopted: "true"}
 	switch {
+	case !mine && a.ours(have.Config):
+		set = map[string]string{KeyOwner: a.owner, KeyStack: a.p.Stack}
 	case mine && !convert:
 		return
 	case convert:
@@ -158,6 +170,10 @@ func (a *adopter) instance(s Service, index int) {
 		KeyManaged: "true", KeyComposeProject: a.p.Name, KeyComposeService: s.Name,
 		KeyKeys: strings.Join(madeKeys(have.Config), " "), KeyDevices: strings.Join(madeDevices(have.Devices), " "),
 	}
+	if a.ours(have.Config) {
+		set = map[string]string{KeyOwner: a.owner, KeyStack: a.p.Stack}
+	}
+
 	have.Config = a.mark(id, have.Config, set, UpdateInstance{Name: name, Config: set})
 	a.have.Instances[name] = have
 }

@@ -23,6 +23,10 @@ type Desired struct {
 	Instances []DesiredInstance
 	// Blocked is what cannot be had, and why.
 	Blocked []Blocked
+	// Shut says which window a running instance that is wanted no more waits for; empty when for none. Hurried are the
+	// services that need not wait.
+	Shut    string
+	Hurried map[string]bool
 	// Warnings are the Project's.
 	Warnings []Warning
 }
@@ -172,6 +176,8 @@ const (
 	TypeRemovalHeld = "RemovalHeld"
 	TypeRolledBack  = "RolledBack"
 	TypePaused      = "Paused"
+	// TypeScheduled is a change that waits for the stack's window.
+	TypeScheduled = "Scheduled"
 	// TypeUpdateFailed: instances failed, and the file says to go on.
 	TypeUpdateFailed = "UpdateFailed"
 )

@@ -89,6 +89,10 @@ func (d *differ) holds(w DesiredInstance) (held bool, reason string) {
 	}
 
 	for _, id := range d.predecessors(w, d.keeping) {
+		if !d.protected(id.Name) {
+			return true, fmt.Sprintf("%s still has its volume or port, and goes in %s", id.Name, d.want.Shut)
+		}
+
 		return true, fmt.Sprintf("%s still has its volume or port, and is protected: \"ic-agent confirm-removal %s/%s\" lets it go", id.Name, d.want.Stack, d.service(id.Name))
 	}
 

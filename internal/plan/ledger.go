@@ -43,6 +43,11 @@ type Ledger struct {
 	Rollouts map[string]Rollout
 	// Host names the run of the host (boot id) that the Rollouts were watched in.
 	Host string
+	// Hurried are the services whose change does not wait for the window, with the generation of which somebody said
+	// so; "" is all of them.
+	Hurried map[string]uint64
+	// Released says that somebody gave the stack out of our hands: its file is left alone until it is adopted.
+	Released bool
 	// Pin says that somebody went back to an earlier generation; nil while the file is followed.
 	Pin *Pin
 	// Last holds, by instance, the last step that was done to it.

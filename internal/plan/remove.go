@@ -39,6 +39,9 @@ func (d *differ) leave(name, cause string, deps ...ID) {
 	case d.have.Instances[name].Config[KeySurge] != "":
 		d.stop(name, surgeOver, deps...)
 		d.step(id, DeleteInstance{Name: name}, surgeOver, deps...)
+	case d.want.Shut != "" && !d.want.Hurried[d.service(name)] && d.have.Instances[name].Status == Running:
+		d.keeping = append(d.keeping, name)
+		d.plan.Blocked = append(d.plan.Blocked, scheduled(id, Place{}, cause+", and its end waits for "+d.want.Shut, d.want.Stack))
 	case d.protected(name):
 		d.keeping = append(d.keeping, name)
 		d.plan.Blocked = append(d.plan.Blocked, Blocked{

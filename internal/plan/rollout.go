@@ -23,7 +23,9 @@ type Rolling struct {
 	// Blind is until when Incus did not answer, or not soon: nobody knows what an instance did before. Zero when it
 	// always did.
 	Blind time.Time
-	Now   time.Time
+	// Shut says that the stack's window is closed; nil while running services may be interrupted.
+	Shut *Shut
+	Now  time.Time
 }
 
 // Rolled is what is to be had now.
@@ -56,6 +58,11 @@ func Roll(in Rolling) Rolled {
 		out: Rolled{Want: in.New, Rollouts: map[string]Rollout{}, Good: map[string]Version{}, Notes: map[string]string{}},
 	}
 	r.out.Want.Instances, r.out.Want.Blocked = nil, slices.Clone(in.New.Blocked)
+	if in.Shut != nil {
+		r.out.Want.Shut = in.Shut.String()
+		r.out.Want.Hurried = in.Shut.Hurried
+	}
+
 	for _, w := range in.Old.Instances {
 		r.old[w.Name] = w
 	}
@@ -162,7 +169,8 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 	v, known := r.in.Ledger.Good[s.Name]
 	ro, active := r.in.Ledger.Rollouts[s.Name]
 	digest := wanted[0].Image.Digest
-	if known && !active && v.Hash == r.in.Project.Hash && v.Digest == digest {
+	same := known && !active && v.Hash == r.in.Project.Hash && v.Digest == digest
+	if same && r.in.Shut == nil {
 		for _, w := range wanted {
 			r.want(w)
 		}
@@ -185,16 +193,21 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 		moves = moves || members[i].exists && !members[i].at
 	}
 
+	underway := active && (ro.Phase == "" || ro.Phase == GoingBack)
 	if active && (ro.Hash != r.in.Project.Hash || ro.Digest != digest) {
 		ro = r.supersede(ro, members)
 		active = moves || len(ro.Trials) > 0 || ro.Surge != nil
+	} else if active {
+		underway = true // A version that was given up stays so: nothing of it changes.
 	}
 
 	switch {
+	case r.shut(s, members, underway):
+		return
 	case active && ro.Phase != "" && !members[0].hasWas:
 		r.leave(s, ro, members) // The ledger was lost, and with it what to go back to.
 		return
-	case !known || !active && !moves:
+	case same, !known, !active && !moves:
 		r.direct(s, v, members)
 		return
 	case !active:

@@ -34,6 +34,8 @@ func fields(l *plan.Ledger) map[string]any {
 		"rollouts":   &l.Rollouts,
 		"host":       &l.Host,
 		"pin":        &l.Pin,
+		"hurried":    &l.Hurried,
+		"released":   &l.Released,
 		"last":       &l.Last,
 		"conditions": &l.Conditions,
 		"removed":    &l.RemovedAt,
