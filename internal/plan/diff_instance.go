@@ -88,15 +88,15 @@ func (d *differ) holds(w DesiredInstance) (held bool, reason string) {
 		}
 	}
 
-	for _, id := range d.predecessors(w, d.keeping) {
-		if !d.protected(id.Name) {
-			return true, fmt.Sprintf("%s still has its volume or port, and goes in %s", id.Name, d.want.Shut)
-		}
-
-		return true, fmt.Sprintf("%s still has its volume or port, and is protected: \"ic-agent confirm-removal %s/%s\" lets it go", id.Name, d.want.Stack, d.service(id.Name))
+	kept := d.predecessors(w, d.keeping)
+	switch {
+	case len(kept) == 0:
+		return false, ""
+	case !d.protected(kept[0].Name):
+		return true, fmt.Sprintf("%s still has its volume or port, and goes in %s", kept[0].Name, d.want.Shut)
 	}
 
-	return false, ""
+	return true, fmt.Sprintf("%s still has its volume or port, and is protected: \"ic-agent confirm-removal %s/%s\" lets it go", kept[0].Name, d.want.Stack, d.service(kept[0].Name))
 }
 
 // prerequisites are the objects an instance is made from.

@@ -75,6 +75,39 @@ func TestWhatIsWantedNoMoreIsParked(t *testing.T) {
 	}
 }
 
+// When most of the stacks vanish in one step, they run on until somebody says that it was meant; one that vanishes alone
+// goes by itself.
+func TestManyRemovedAtOnceAreHeld(t *testing.T) {
+	names := []string{"crowd1", "crowd2", "crowd3"}
+	for _, n := range names {
+		drop(t, n, "x-ic-agent: {remove-grace: 1s}\nservices: {app: {image: busybox, init: true, command: [sleep, inf]}}\n")
+	}
+
+	before := map[string]map[string]instance{}
+	for _, n := range names {
+		before[n] = running(t, n, "app-1")
+		settled(t, n)
+	}
+
+	run(t, "rm "+directory+"crowd1.yaml "+directory+"crowd2.yaml")
+	prints(t, "ic-agent status; true", "has lost crowd1, crowd2 at once")
+	for _, n := range names {
+		if r := restarted(before[n], running(t, n, "app-1")); len(r) > 0 {
+			t.Errorf("restarted: %v of %s", r, n)
+		}
+	}
+
+	run(t, "ic-agent confirm-removal crowd1")
+	ended(t, "crowd1", "app-1")
+	if r := restarted(before["crowd2"], running(t, "crowd2", "app-1")); len(r) > 0 {
+		t.Errorf("restarted: %v of crowd2", r)
+	}
+
+	run(t, "ic-agent confirm-removal")
+	ended(t, "crowd2", "app-1")
+	running(t, "crowd3", "app-1")
+}
+
 // What somebody made by the names of lxc/incus-compose is a conflict and stays untouched; adopting it restarts
 // nothing, and a later change makes what it is about ours.
 func TestAdoptRestartsNothing(t *testing.T) {
