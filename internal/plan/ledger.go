@@ -81,7 +81,7 @@ func (l Ledger) Snapshot() Ledger {
 	l.Images, l.Earlier, l.Updates = maps.Clone(l.Images), maps.Clone(l.Earlier), maps.Clone(l.Updates)
 	l.Ports, l.Started, l.Exits, l.Stops = maps.Clone(l.Ports), maps.Clone(l.Started), maps.Clone(l.Exits), maps.Clone(l.Stops)
 	l.Good, l.Last, l.Intents = maps.Clone(l.Good), maps.Clone(l.Last), maps.Clone(l.Intents)
-	l.Rootless = maps.Clone(l.Rootless)
+	l.Rootless, l.Hurried = maps.Clone(l.Rootless), maps.Clone(l.Hurried)
 	l.Parked, l.Expired, l.Confirmed = maps.Clone(l.Parked), maps.Clone(l.Expired), maps.Clone(l.Confirmed)
 	l.Conditions = slices.Clone(l.Conditions)
 	l.Addresses = maps.Clone(l.Addresses)
