@@ -3,7 +3,6 @@ package apply
 import (
 	"context"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -356,48 +355,4 @@ func (l *Loop) away(err error, found *findings) again {
 	found.add("IncusUnavailable", plan.ID{}, err.Error())
 
 	return retry
-}
-
-// unsettled finds values that this pass has written already and that differ again: Incus does not keep them. They are
-// remembered, so that the next plan leaves them out.
-func (l *Loop) unsettled(p plan.Plan, written map[string]map[string]string) bool {
-	again := false
-	for _, s := range p.Steps {
-		id := s.On.String()
-		if written[id] == nil {
-			written[id] = map[string]string{}
-		}
-
-		values := settable(s.Op)
-		for _, k := range slices.Sorted(maps.Keys(values)) {
-			old, before := written[id][k]
-			written[id][k] = values[k]
-			if !before || old != values[k] {
-				continue
-			}
-
-			if l.led.Unsettled == nil {
-				l.led.Unsettled = map[string][]string{}
-			}
-
-			l.led.Unsettled[id] = append(l.led.Unsettled[id], k)
-			again = true
-		}
-	}
-
-	return again
-}
-
-// settable are the keys an op sets, with their values.
-func settable(op plan.Op) map[string]string {
-	switch op := op.(type) {
-	case plan.UpdateInstance:
-		return op.Config
-	case plan.UpdateNetwork:
-		return op.Set
-	case plan.UpdateProject:
-		return op.Set
-	default:
-		return nil
-	}
 }
