@@ -82,8 +82,8 @@ var texts = []struct {
 	{"the instance is already running", errRunning},
 	{"the instance is already stopped", errStopped},
 	{"instance storage pool not found", ErrRootless}, // there is no record of its root volume
-	{"failed to handle idmapped storage", ErrRootless},
-	{"/rootfs: no such file or directory", ErrRootless},
+	// Not each "failed to handle idmapped storage": a kernel that cannot do it says so too, and a full disk.
+	{"failed to handle idmapped storage: failed expanding symlinks", ErrRootless},
 	{"that has snapshots", ErrRefused},
 	{"etag doesn't match", ErrConflict},
 	{"no space left on device", ErrNoSpace},
@@ -205,8 +205,14 @@ func said(text string, status int) error {
 	return kinded{errors.New(text), []error{kind}}
 }
 
+// rootfs is the root filesystem of an instance that is not there; a mount of a user's may be called so too.
+var rootfs = regexp.MustCompile(`/(?:containers|virtual-machines)(?:-snapshots)?/[^/ "]+/rootfs: no such file or directory`)
+
 func kindOf(text string, fallback error) error {
 	text = strings.ToLower(text)
+	if rootfs.MatchString(text) {
+		return ErrRootless
+	}
 	for _, t := range texts {
 		if strings.Contains(text, t.text) {
 			return t.kind

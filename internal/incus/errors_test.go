@@ -19,7 +19,7 @@ import (
 var kinds = map[string]error{
 	"unavailable": ErrUnavailable, "forbidden": ErrForbidden, "not found": ErrNotFound, "exists": ErrExists, "in use": ErrInUse, "busy": ErrBusy,
 	"conflict": ErrConflict, "refused": ErrRefused, "mismatch": ErrMismatch, "registry": ErrRegistry, "unsupported": ErrUnsupported,
-	"no space": ErrNoSpace, "failed": ErrFailed, "unknown": ErrUnknownOutcome, "running": errRunning, "stopped": errStopped,
+	"no space": ErrNoSpace, "failed": ErrFailed, "unknown": ErrUnknownOutcome, "rootless": ErrRootless, "running": errRunning, "stopped": errStopped,
 }
 
 func wantKinds(t *testing.T, err error, want ...string) {
@@ -48,6 +48,11 @@ func TestWhatIncusSaysHasAKind(t *testing.T) {
 		{500, `Failed to create instance update operation: Instance is busy running a "stop" operation`, "busy"},
 		{0, `Failed to create instance update operation: Instance is busy running a "start" operation`, "busy"},
 		{0, "Failed to create instance update operation: A matching non-reusable operation has now succeeded", "busy"},
+		{0, `Failed to handle idmapped storage: Failed expanding symlinks of "": lstat /var/lib/incus/containers/web: no such file or directory`, "rootless"},
+		{0, `lstat /var/lib/incus/storage-pools/default/containers/blog_web/rootfs: no such file or directory`, "rootless"},
+		{0, `Failed to handle idmapped storage: idmapping abilities are required but aren't supported on system`, "failed"},
+		{0, `Failed to handle idmapped storage: no space left on device`, "no space"},
+		{0, `Failed to start device "vol-x": stat /srv/build/rootfs: no such file or directory`, "failed"},
 		{0, "The instance is already running", "running"},
 		{0, "The instance is already stopped", "stopped"},
 		{412, "ETag doesn't match: b84e vs abc", "conflict"},
