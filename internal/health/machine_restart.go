@@ -1,9 +1,6 @@
 package health
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // seeStopped takes in a stopped instance; what is said about it only once.
 func (m *Machine) seeStopped(e Seen, now time.Time, first bool) {
@@ -255,7 +252,7 @@ func (m *Machine) react(r Result, now time.Time) {
 	if r.missing() || !m.passed {
 		why := "it has never passed"
 		if r.missing() {
-			why = fmt.Sprintf("its command cannot be run (exit code %d)", r.Code)
+			why = "its command cannot be run"
 		}
 
 		m.note(true, "the check looks broken, so nothing is done about its verdict: %s: %s", why, describe(r))

@@ -38,6 +38,15 @@ const (
 	jitterPart = 0.1
 )
 
+// String is the policy as a compose file has it: "on-failure:3".
+func (p Policy) String() string {
+	if p.Mode == ModeOnFailure && p.Max > 0 {
+		return string(p.Mode) + ":" + strconv.Itoa(p.Max)
+	}
+
+	return string(p.Mode)
+}
+
 // Acts tells whether the policy ever restarts anything.
 func (p Policy) Acts() bool { return p.Mode != "" && p.Mode != ModeNo }
 
@@ -60,15 +69,11 @@ func (p Policy) write(c map[string]string) {
 		return
 	}
 
-	word := string(p.Mode)
-	switch {
-	case p.Max > 0 && p.Mode == ModeOnFailure:
-		word += ":" + strconv.Itoa(p.Max)
-	case p.Max > 0:
+	if p.Max > 0 && p.Mode != ModeOnFailure {
 		c[KeyRestartAttempts] = strconv.Itoa(p.Max)
 	}
 
-	c[KeyRestart] = word
+	c[KeyRestart] = p.String()
 }
 
 func (r *reader) policy() Policy {

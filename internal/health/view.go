@@ -223,7 +223,7 @@ func (e *entry) row() Row {
 		row.Exit = m.exit.String()
 	}
 
-	row.Restart, row.Restarts, row.RestartAt = string(m.spec.Restart.Mode), m.count, m.restartDue
+	row.Restart, row.Restarts, row.RestartAt = m.spec.Restart.String(), m.count, m.restartDue
 	row.Manual, row.GaveUp = m.manual, m.gaveUp
 
 	return row

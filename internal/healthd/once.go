@@ -96,16 +96,24 @@ func (p once) run(ctx context.Context, try string) int {
 		return p.result(p.prober.fromHost(ctx, i, *spec.Probe, spec.Timeout), spec)
 	}
 
+	var host health.Result
 	if spec.Shortcut != nil {
-		r := p.prober.fromHost(ctx, i, *spec.Shortcut, min(spec.Timeout, shortcutLimit))
-		p.say("from host", "%s: %s after %s: %s", spec.Shortcut.Words(), r.Verdict, r.Took.Round(10*time.Microsecond), r.Output)
+		host = p.prober.fromHost(ctx, i, *spec.Shortcut, min(spec.Timeout, shortcutLimit))
+		p.say("from host", "%s: %s after %s: %s", spec.Shortcut.Words(), host.Verdict, host.Took.Round(10*time.Microsecond), host.Output)
 	} else if spec.Auto {
 		p.say("from host", "not a form that is known there: it is run in the instance only")
 	}
 
 	p.say("check", "%q as user %s:%s in %s", spec.Argv(), cmp.Or(i.Config["oci.uid"], "0"), cmp.Or(i.Config["oci.gid"], "0"), cmp.Or(i.Config["oci.cwd"], "its home"))
 	r, clean := p.prober.exec(ctx, i, spec)
-	code := p.result(r, spec)
+	code := exitOK
+	if try == "" && host.Verdict == health.Passed && r.Verdict != health.Passed {
+		p.say("command", "%s, exit code %d: %s", r.Verdict, r.Code, strings.TrimSpace(r.Output))
+		p.say("means", "healthy: a pass from the host counts, and the command is not run then")
+	} else {
+		code = p.result(r, spec)
+	}
+
 	if clean != nil && !clean() {
 		p.say("left", "processes that could not be killed")
 	}
@@ -129,7 +137,7 @@ func (p once) result(r health.Result, spec health.Spec) int {
 	p.say("verdict", "%s, exit code %d, after %s", r.Verdict, r.Code, r.Took.Round(10*time.Microsecond))
 	p.say("means", "%s", p.meaning(r, spec))
 	if r.Output != "" {
-		p.say("output", "\n%s", strings.TrimRight(r.Output, "\n"))
+		_, _ = fmt.Fprintf(p.out, "output:\n%s\n", strings.TrimRight(r.Output, "\n"))
 	}
 
 	if r.Verdict != health.Passed {

@@ -130,6 +130,10 @@ func (p prober) exec(ctx context.Context, i health.Instance, s health.Spec) (hea
 		r.Verdict = health.Failed
 	}
 
+	if r.Output == "" && (e.Code == 126 || e.Code == 127) { // Incus itself could not run it
+		r.Output = cmd.Argv[0] + map[int]string{126: ": cannot be executed", 127: ": not found in the instance"}[e.Code]
+	}
+
 	return r, nil
 }
 
