@@ -195,22 +195,33 @@ func TestHealthDaemonAsAnInstance(t *testing.T) {
 	// What docs/health.md promises about the certificate.
 	run(t, `cd /root; for f in crt key; do incus file pull --project guest ic-healthd/var/lib/ic-healthd/client.$f client.$f; done`)
 	defer run(t, "rm -f /root/client.crt /root/client.key")
-	for _, c := range [][3]string{
-		{"GET", "/1.0/instances/web-1?project=guest", "200"},
-		{"GET", "/1.0/instances/web-1/logs/lxc.log?project=guest", "200"},
-		{"GET", "/1.0/instances/web-1?project=default", "403"},
-		{"GET", "/1.0/projects/default", "403"},
-		{"POST", "/1.0/projects", "403"},
-		{"PATCH", "/1.0", "403"},
-		{"PATCH", "/1.0/projects/guest", "403"},
-		{"POST", "/1.0/networks?project=default", "403"},
+	for _, c := range [][4]string{
+		{"GET", "/1.0/instances/web-1?project=guest", "", "200"},
+		{"GET", "/1.0/instances/web-1/logs/lxc.log?project=guest", "", "200"},
+		{"POST", "/1.0/instances/web-1/exec?project=guest", `{"command":["true"]}`, "202"},
+		{"PATCH", "/1.0/instances/web-1?project=guest", `{"config":{"user.seen":"1"}}`, "200"},
+		{"POST", "/1.0/storage-pools/default/volumes/custom?project=guest", `{"name":"made"}`, "200"},
+		{"DELETE", "/1.0/storage-pools/default/volumes/custom/made?project=guest", "", "200"},
+		{"POST", "/1.0/instances?project=guest", `{"name":"root","type":"container","source":{"type":"none"},"config":{"security.privileged":"true"},"devices":{"root":{"type":"disk","path":"/","pool":"default"},"host":{"type":"disk","path":"/host","source":"/"}}}`, "202"},
+		{"GET", "/1.0/instances/web-1?project=default", "", "403"},
+		{"GET", "/1.0/profiles/default?project=default", "", "403"},
+		{"GET", "/1.0/projects/default", "", "403"},
+		{"GET", "/1.0/warnings", "", "403"},
+		{"POST", "/1.0/projects", "{}", "403"},
+		{"POST", "/1.0/certificates", `{"type":"client","token":true,"name":"x"}`, "403"},
+		{"PATCH", "/1.0", "{}", "403"},
+		{"PATCH", "/1.0/projects/guest", "{}", "403"},
+		{"POST", "/1.0/networks?project=default", "{}", "403"},
+		{"PATCH", "/1.0/networks/guest-default?project=guest", `{"config":{"user.x":"1"}}`, "403"},
+		{"DELETE", "/1.0/networks/incusbr0?project=guest", "", "403"},
 	} {
-		got := run(t, fmt.Sprintf("curl -sk -o /dev/null -w '%%{http_code}' --cert /root/client.crt --key /root/client.key -X %s -d '{}' 'https://127.0.0.1:8443%s'", c[0], c[1]))
-		if got != c[2] {
-			t.Errorf("%s %s answers %s, want %s", c[0], c[1], got, c[2])
+		got := run(t, fmt.Sprintf("curl -sk -o /dev/null -w '%%{http_code}' --cert /root/client.crt --key /root/client.key -X %s -d '%s' 'https://127.0.0.1:8443%s'", c[0], c[2], c[1]))
+		if got != c[3] {
+			t.Errorf("%s %s answers %s, want %s", c[0], c[1], got, c[3])
 		}
 	}
 
+	run(t, "for i in 1 2 3 4 5; do incus delete --project guest root && exit 0; sleep 1; done; exit 1") // it was made
 	if out := run(t, "curl -sk --cert /root/client.crt --key /root/client.key https://127.0.0.1:8443/1.0"); strings.Contains(out, "core.https_address") {
 		t.Errorf("it sees the server's settings: %s", out)
 	}
