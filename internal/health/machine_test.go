@@ -328,7 +328,7 @@ func TestH12CommandMissingIsABrokenCheck(t *testing.T) {
 		l.pass(10 * time.Second)
 		l.log = nil
 		l.answer(Failed, code)
-		l.expect("unhealthy", fmt.Sprintf("note: the check looks broken, so nothing is done about its verdict: its command cannot be run (exit code %d): exit code %d: said so", code, code))
+		l.expect("unhealthy", fmt.Sprintf("note: the check looks broken, so nothing is done about its verdict: its command cannot be run: exit code %d: said so", code))
 		l.probes(1, Passed)
 		l.expect("healthy")
 	}
