@@ -118,6 +118,13 @@ func backendOf(conf Config) (b *backend, self string, err error) {
 		return nil, "", fmt.Errorf("prepare to hear of ends: %w", err)
 	}
 
+	if !descriptorsTell() {
+		err = x.connect()
+		if err != nil {
+			conf.Log.Info("exit codes come from the logs of containers alone", "reason", err)
+		}
+	}
+
 	me, err := user.Current()
 	if err == nil {
 		self = me.Username

@@ -15,16 +15,20 @@ import (
 )
 
 // exits asks the kernel how the first process of each instance ended: a descriptor of the process tells it to anybody
-// who holds one, also after the process is gone (pidfd_open(2), PIDFD_INFO_EXIT; Linux 6.15). Where the kernel does not
-// tell, nothing is known here, and the container's log has to do. Any goroutine may use it; Run hears the ends.
+// who holds one, also after the process is gone (pidfd_open(2), PIDFD_INFO_EXIT; Linux 6.15); before, the process
+// connector does. Where the kernel does not tell, nothing is known here, and the container's log has to do. Any goroutine
+// may use it; hear hears the ends.
 type exits struct {
 	// cgroups is where the kernel shows control groups, in which a kill for want of memory is counted.
 	cgroups string
 	epoll   int
+	// connector is the process connector's socket; 0 where the descriptors tell, or nobody does.
+	connector int
 
-	mu   sync.Mutex
-	byID map[health.ID]*following
-	byFD map[int32]*following
+	mu    sync.Mutex
+	byID  map[health.ID]*following
+	byFD  map[int32]*following
+	byPID map[int]*following
 }
 
 // following is one run of an instance. exits.mu guards it.
@@ -32,6 +36,7 @@ type following struct {
 	id   health.ID
 	run  time.Time
 	fd   int // -1 when it is closed
+	pid  int
 	kept bool
 	exit health.Exit
 	ooms int // how many were counted when it began
@@ -44,7 +49,7 @@ func newExits(cgroups string) (*exits, error) {
 		return nil, err
 	}
 
-	return &exits{cgroups: cgroups, epoll: fd, byID: map[health.ID]*following{}, byFD: map[int32]*following{}}, nil
+	return &exits{cgroups: cgroups, epoll: fd, byID: map[health.ID]*following{}, byFD: map[int32]*following{}, byPID: map[int]*following{}}, nil
 }
 
 // knows tells whether this run is followed already, or was.
@@ -74,8 +79,8 @@ func (x *exits) follow(id health.ID, run time.Time, pid int, confirm func() bool
 		x.close(f)
 	}
 
-	f := &following{id: id, run: run, fd: fd, ooms: x.oomKills(id)}
-	x.byID[id], x.byFD[int32(fd)] = f, f
+	f := &following{id: id, run: run, fd: fd, pid: pid, ooms: x.oomKills(id)}
+	x.byID[id], x.byFD[int32(fd)], x.byPID[pid] = f, f, f
 
 	return unix.EpollCtl(x.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
 }
@@ -84,6 +89,10 @@ func (x *exits) follow(id health.ID, run time.Time, pid int, confirm func() bool
 func (x *exits) close(f *following) {
 	if f.fd >= 0 {
 		delete(x.byFD, int32(f.fd))
+		if x.byPID[f.pid] == f {
+			delete(x.byPID, f.pid)
+		}
+
 		_ = unix.Close(f.fd)
 		f.fd = -1
 	}
@@ -108,6 +117,7 @@ func (x *exits) of(id health.ID, run time.Time) health.Exit {
 		return health.Exit{}
 	}
 
+	x.await(f)
 	x.read(f)
 
 	return f.exit
@@ -138,6 +148,11 @@ func (x *exits) hear(ctx context.Context) {
 
 		x.mu.Lock()
 		for _, e := range events[:max(n, 0)] {
+			if x.connector > 0 && int(e.Fd) == x.connector {
+				x.heard()
+				continue
+			}
+
 			f := x.byFD[e.Fd]
 			if f == nil {
 				continue
@@ -148,6 +163,7 @@ func (x *exits) hear(ctx context.Context) {
 			}
 
 			if e.Events&unix.EPOLLHUP != 0 { // it is reaped
+				x.await(f)
 				x.read(f)
 				x.close(f)
 			}
@@ -161,6 +177,10 @@ func (x *exits) hear(ctx context.Context) {
 		x.close(f)
 	}
 
+	if x.connector > 0 {
+		_ = unix.Close(x.connector)
+	}
+
 	_ = unix.Close(x.epoll)
 }
 
@@ -169,7 +189,7 @@ func (x *exits) count(f *following) { f.oom = f.oom || x.oomKills(f.id) > f.ooms
 
 // read asks the kernel how it ended, once; x.mu is held.
 func (x *exits) read(f *following) {
-	if f.fd < 0 || f.kept {
+	if f.fd < 0 || f.kept || x.connector > 0 {
 		return
 	}
 
@@ -181,13 +201,7 @@ func (x *exits) read(f *following) {
 
 	f.kept = true
 	x.count(f)
-	status := unix.WaitStatus(info.Exit_code)
-	switch {
-	case status.Signaled():
-		f.exit = health.Exit{Known: true, Code: 128 + int(status.Signal()), Signal: strconv.Itoa(int(status.Signal())), OOM: f.oom}
-	case status.Exited():
-		f.exit = signalled(health.Exit{Known: true, Code: status.ExitStatus()}, f.oom)
-	}
+	f.exit = exitOf(unix.WaitStatus(info.Exit_code), f.oom)
 }
 
 // signalled tells a signal by the exit code of an init or a shell that passes it on.
