@@ -35,7 +35,11 @@ func (c *Client) createInstance(ctx context.Context, project string, op plan.Cre
 		return err == nil && i.Config[plan.KeyOwner] == op.Config[plan.KeyOwner] &&
 			(!op.Start || i.StatusCode == api.Running)
 	})
-	return c.explained(ctx, project, op.Name, err)
+	err = c.explained(ctx, project, op.Name, err)
+	if op.Start && errors.Is(err, ErrBusy) { // with what was left of an instance of that name
+		return c.startInstance(ctx, project, plan.StartInstance{Name: op.Name})
+	}
+	return err
 }
 
 func (c *Client) instance(ctx context.Context, project, name string) (i *api.Instance, etag string, err error) {
