@@ -16,10 +16,15 @@ import (
 	"github.com/lxc/incus/v6/shared/api"
 )
 
-// edited is ten services of which the first two have one variable and end at once: how long an application takes to
-// end is not what is measured.
+// edited is ten services of which the first two have a variable and end at once: how long an application takes to end is
+// not what is measured. Only the first one's is the value; the second is the hand's.
 func edited(value int) string {
-	return strings.Replace(tenYAML(), "command: [sleep, inf]\n", "command: [sleep, inf]\n    stop_signal: SIGKILL\n    environment: {ROUND: \""+strconv.Itoa(value)+"\"}\n", 2)
+	text := tenYAML()
+	for _, v := range []string{strconv.Itoa(value), "same"} {
+		text = strings.Replace(text, "command: [sleep, inf]\n", "command: [\"sleep\", inf]\n    stop_signal: SIGKILL\n    environment: {ROUND: "+v+"}\n", 1)
+	}
+
+	return text
 }
 
 // threeCalls makes by hand what an edit of one variable needs: stop, patch, start.
