@@ -90,12 +90,12 @@ type bus interface {
 
 // The names of org.freedesktop.resolve1(5).
 const (
-	resolvedName = "org.freedesktop.resolve1"
-	resolvedPath = "/org/freedesktop/resolve1"
-	resolvedCall = "org.freedesktop.resolve1.Manager."
-	resolvedLink = "org.freedesktop.resolve1.Link"
-	getProperty  = "org.freedesktop.DBus.Properties.Get"
-	hasOwner     = "org.freedesktop.DBus.NameHasOwner"
+	resolvedName    = "org.freedesktop.resolve1"
+	resolvedPath    = "/org/freedesktop/resolve1"
+	resolvedManager = "org.freedesktop.resolve1.Manager"
+	resolvedCall    = resolvedManager + "."
+	getProperty     = "org.freedesktop.DBus.Properties.Get"
+	hasOwner        = "org.freedesktop.DBus.NameHasOwner"
 )
 
 // resolvedEvery is how often what systemd-resolved knows is compared with what it should: a link that was down,
@@ -213,13 +213,17 @@ func (r *Resolved) apply(ctx context.Context, want []Link) (present bool, err er
 		clear(r.done)
 		return false, nil
 	}
+	knows, err := read(ctx, b)
+	if err != nil {
+		return true, fmt.Errorf("ask what systemd-resolved knows: %w", err)
+	}
 	var errs []error
 	for _, l := range want {
 		index, err := r.index(l.Interface)
 		if err != nil {
 			continue // the bridge is not there yet
 		}
-		is := look(ctx, b, index, l)
+		is := l.match(knows[int32(index)])
 		if l.Theirs && is == other {
 			delete(r.done, l.Interface)
 			continue
@@ -249,8 +253,19 @@ func (r *Resolved) apply(ctx context.Context, want []Link) (present bool, err er
 	return true, errors.Join(errs...)
 }
 
-// linkServer and linkDomain are the wire forms of org.freedesktop.resolve1(5).
+// The wire forms of org.freedesktop.resolve1(5): what a link is told, and what is known of all links.
 type (
+	knownServer struct {
+		Index, Family int32
+		Address       []byte
+		Port          uint16
+		Name          string
+	}
+	knownDomain struct {
+		Index   int32
+		Domain  string
+		Routing bool
+	}
 	linkServer struct {
 		Family  int32
 		Address []byte
@@ -278,34 +293,51 @@ func (l Link) wire() (servers []linkServer, domains []linkDomain) {
 	return servers, domains
 }
 
-// look compares what resolved knows of a link with what it should: the same, nothing or something of ours (bare), or what
-// others told it (other).
-func look(ctx context.Context, b bus, index int, l Link) match {
-	var path dbus.ObjectPath
-	err := b.Call(ctx, resolvedPath, resolvedCall+"GetLink", []any{&path}, int32(index))
-	if err != nil {
-		return bare
-	}
+// linkState is what resolved knows of a link.
+type linkState struct {
+	servers []linkServer
+	domains []linkDomain
+}
+
+// read returns what resolved knows of all links, by index. To ask about each by itself would take three calls for each.
+func read(ctx context.Context, b bus) (map[int32]linkState, error) {
 	var servers, domains dbus.Variant
-	err = errors.Join(
-		b.Call(ctx, string(path), getProperty, []any{&servers}, resolvedLink, "DNSEx"),
-		b.Call(ctx, string(path), getProperty, []any{&domains}, resolvedLink, "Domains"),
+	err := errors.Join(
+		b.Call(ctx, resolvedPath, getProperty, []any{&servers}, resolvedManager, "DNSEx"),
+		b.Call(ctx, resolvedPath, getProperty, []any{&domains}, resolvedManager, "Domains"),
 	)
-	var gotServers []linkServer
-	var gotDomains []linkDomain
-	err = errors.Join(err, servers.Store(&gotServers), domains.Store(&gotDomains))
 	if err != nil {
-		return bare
+		return nil, err
 	}
+	var allServers []knownServer
+	var allDomains []knownDomain
+	err = errors.Join(servers.Store(&allServers), domains.Store(&allDomains))
+	all := map[int32]linkState{}
+	for _, s := range allServers {
+		l := all[s.Index]
+		l.servers = append(l.servers, linkServer{s.Family, s.Address, s.Port, s.Name})
+		all[s.Index] = l
+	}
+	for _, d := range allDomains {
+		l := all[d.Index]
+		l.domains = append(l.domains, linkDomain{d.Domain, d.Routing})
+		all[d.Index] = l
+	}
+	return all, err
+}
+
+// match compares what resolved knows of a link with what it should: the same, nothing or something of ours (bare), or
+// what others told it (other).
+func (l Link) match(got linkState) match {
 	wantServers, wantDomains := l.wire()
 	equal := func(a, b linkServer) bool {
 		return a.Family == b.Family && slices.Equal(a.Address, b.Address) && a.Port == b.Port
 	}
-	ours := slices.EqualFunc(gotServers, wantServers, equal)
+	ours := slices.EqualFunc(got.servers, wantServers, equal)
 	switch {
-	case ours && slices.Equal(gotDomains, wantDomains):
+	case ours && slices.Equal(got.domains, wantDomains):
 		return same
-	case ours, len(gotServers) == 0 && len(gotDomains) == 0:
+	case ours, len(got.servers) == 0 && len(got.domains) == 0:
 		return bare
 	}
 	return other

@@ -38,7 +38,7 @@ func (r *resolvedTest) index(name string) (int, error) {
 	return i, nil
 }
 
-func (r *resolvedTest) Call(_ context.Context, path, method string, result []any, args ...any) error {
+func (r *resolvedTest) Call(_ context.Context, _, method string, result []any, args ...any) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	method = strings.TrimPrefix(method, resolvedCall)
@@ -50,16 +50,8 @@ func (r *resolvedTest) Call(_ context.Context, path, method string, result []any
 		return errors.New("access denied")
 	}
 	switch method {
-	case "GetLink":
-		*result[0].(*dbus.ObjectPath) = dbus.ObjectPath(fmt.Sprint("/link/", args[0]))
-		return nil
 	case getProperty:
-		var index int32
-		_, err := fmt.Sscanf(path, "/link/%d", &index)
-		if err != nil {
-			return err
-		}
-		*result[0].(*dbus.Variant) = dbus.MakeVariant(r.property(index, args[1].(string)))
+		*result[0].(*dbus.Variant) = dbus.MakeVariant(r.property(args[1].(string)))
 		return nil
 	}
 	index := args[0].(int32)
@@ -83,16 +75,23 @@ func (r *resolvedTest) change(f func()) {
 	f()
 }
 
-// property is empty, in its own type, for what was not told.
-func (r *resolvedTest) property(index int32, name string) any {
-	v := r.links[index][name]
-	switch {
-	case v == nil && name == "DNSEx":
-		return []linkServer{}
-	case v == nil:
-		return []linkDomain{}
+// property is what all links were told, in the type it has.
+func (r *resolvedTest) property(name string) any {
+	servers, domains := []knownServer{}, []knownDomain{}
+	for index, l := range r.links {
+		told, _ := l["DNSEx"].([]linkServer)
+		for _, s := range told {
+			servers = append(servers, knownServer{index, s.Family, s.Address, s.Port, s.Name})
+		}
+		asked, _ := l["Domains"].([]linkDomain)
+		for _, d := range asked {
+			domains = append(domains, knownDomain{index, d.Domain, d.Routing})
+		}
 	}
-	return v
+	if name == "DNSEx" {
+		return servers
+	}
+	return domains
 }
 
 func TestD41Resolved(t *testing.T) {
