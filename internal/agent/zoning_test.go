@@ -149,6 +149,7 @@ func TestDNSSettings(t *testing.T) {
 		"networks = { blog-back = [\"nine\"] }": "dns.networks.blog-back: \"nine\"",
 		"[dns.lan]\nlisten = [\"192.168.1.1\"]": "dns.lan.allow: empty",
 		"[dns.lan]\nallow = [\"192.168.1.1\"]":  "dns.lan.listen: empty",
+
 		"[dns.lan]\nlisten = [\"0.0.0.0\"]\nallow = [\"192.168.1.1\"]": "dns.lan.listen: 0.0.0.0 stands for every address",
 		"[dns.lan]\nlisten = [\"lan\"]":                                "dns.lan.listen: \"lan\"",
 	} {

@@ -172,6 +172,22 @@ func BenchmarkD44HotAnswer(b *testing.B) {
 	}
 }
 
+// BenchmarkD44Readers is BenchmarkD44HotAnswer by as many readers as there are processors (-cpu 1,2,4): what they share,
+// the counters and the turn, must not hold them up.
+func BenchmarkD44Readers(b *testing.B) {
+	s := hotServer()
+	msg := pack(b, ask4("web.shop.incus."))
+	both(b, s, msg, fromGuest)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		out, from := make([]byte, maxPayload), fromGuest
+		var q hotQuery
+		for pb.Next() {
+			s.fast(out, msg, &from, &q)
+		}
+	})
+}
+
 func BenchmarkColdAnswer(b *testing.B) {
 	s := hotServer()
 	msg := pack(b, ask4("web.shop.incus."))
