@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/health"
 )
@@ -33,6 +34,11 @@ func (w way) http(ctx context.Context, at string, p health.Probe) (string, error
 	}
 
 	defer func() { _ = resp.Body.Close() }()
+	if p.Body == "" { // it is read for the server's sake, which may have a stream without an end
+		enough := time.AfterFunc(bodyPatience, func() { _ = resp.Body.Close() })
+		defer enough.Stop()
+	}
+
 	text, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
 	switch {
 	case p.Any:
@@ -51,6 +57,9 @@ func (w way) http(ctx context.Context, at string, p health.Probe) (string, error
 
 	return resp.Status, nil
 }
+
+// bodyPatience is how long an answer is read that nothing is looked for in.
+const bodyPatience = time.Second
 
 // maxHops is how many redirections are followed (busybox's wget follows as many).
 const maxHops = 5

@@ -37,6 +37,12 @@ func portOf(t *testing.T, addr net.Addr) int {
 func web(t *testing.T, secure bool) int {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		code, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+		if r.URL.Path == "/stream" {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			return
+		}
 		if r.URL.Path == "/hang" {
 			<-r.Context().Done()
 			return
@@ -83,6 +89,7 @@ func TestX3HTTPProbe(t *testing.T) {
 		{"a body that is not there", health.Probe{Path: "/200", Body: "absent"}, health.Failed, `does not contain "absent"`},
 		{"TLS", health.Probe{Path: "/200", TLS: true, Port: secure}, health.Passed, ""},
 		{"TLS that cannot be trusted", health.Probe{Path: "/200", TLS: true, Verify: true, Port: secure}, health.Failed, "certificate"},
+		{"a stream without an end", health.Probe{Path: "/stream"}, health.Passed, "200 OK"},
 		{"no answer in time", health.Probe{Path: "/hang"}, health.TimedOut, "exceeded timeout (300ms)"},
 		{"nobody there", health.Probe{Path: "/200", Port: 1}, health.Failed, "refused"},
 		{"no such NIC", health.Probe{Path: "/200", Device: "eth9"}, health.NoAnswer, "no static address"},
