@@ -213,6 +213,7 @@ func remarks(r health.Row) []string {
 		}
 	}
 	add(r.Why != "", "%s", r.Why)
+	add(r.Watched && r.Status == "", "it has not run since it is looked after")
 	add(r.Broken, "the check looks broken")
 	add(r.Streak > 0, "%d failures in a row", r.Streak)
 	add(r.Exit != "" && r.Status == health.Stopped, "%s", r.Exit)
