@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/api"
+	"github.com/incus-compose/ic-agent/internal/apply"
 	"github.com/incus-compose/ic-agent/internal/image/imagetest"
 	"github.com/incus-compose/ic-agent/internal/incus/incustest"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // house is a whole agent on an Incus made of memory: real files, a real socket, a real clock.
@@ -301,5 +303,26 @@ func TestStatusLineIsShort(t *testing.T) {
 	got := clip("ä"+strings.Repeat("ö", 200), 20)
 	if len(got) > 20 || !strings.HasSuffix(got, "…") || strings.Contains(got, "�") {
 		t.Errorf("clipped to %q", got)
+	}
+}
+
+// TestNetworksOfOthersAreNoReasonToLook, unless something is wrong, which may be their doing.
+func TestNetworksOfOthersAreNoReasonToLook(t *testing.T) {
+	blog := &plan.Project{Networks: []plan.Network{{Name: "default", Incus: "blog-default"}, {Name: "lan", Incus: "lan", External: true}}}
+	for _, c := range []struct {
+		view    apply.View
+		network string
+		want    bool
+	}{
+		{apply.View{State: apply.InSync, Project: blog}, "shop-default", false},
+		{apply.View{State: apply.Applying, Project: blog}, "shop-default", false},
+		{apply.View{State: apply.InSync, Project: blog}, "blog-default", true},
+		{apply.View{State: apply.InSync, Project: blog}, "lan", true},
+		{apply.View{State: apply.Blocked, Project: blog}, "shop-default", true},
+		{apply.View{State: apply.Waiting}, "shop-default", true},
+	} {
+		if got := concerns(&c.view, c.network); got != c.want {
+			t.Errorf("%s of a stack that is %q: %t", c.network, c.view.State, got)
+		}
 	}
 }

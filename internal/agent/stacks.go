@@ -235,10 +235,17 @@ func (s *stacks) hint(h incus.Hint, self string) {
 			}
 
 			l.Dirty()
-		case h.Kind == "network":
+		case h.Kind == "network" && concerns(v, h.Name):
 			l.Dirty()
 		}
 	}
+}
+
+// concerns reports whether a change of a network may matter to a stack: it is on it, or something keeps it from being
+// what its file says. Whoever starts twenty stacks would otherwise have each of them look twenty times.
+func concerns(v *apply.View, network string) bool {
+	return v.Project == nil || v.State == apply.Blocked ||
+		slices.ContainsFunc(v.Project.Networks, func(n plan.Network) bool { return n.Incus == network })
 }
 
 // stopping reports whether the loop itself is about to stop an instance.
