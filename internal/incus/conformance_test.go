@@ -21,6 +21,7 @@ func TestConformanceOfTheFake(t *testing.T) {
 			Dial:   srv.Dial,
 			Image:  image,
 			Behave: func(project, name string) { srv.SetApp(project, name, incustest.App{IgnoresStop: true}) },
+			Lack:   func(project, name, program string) { srv.SetApp(project, name, incustest.App{Missing: program}) },
 			Echo: func(project, name string, port int) {
 				srv.SetApp(project, name, incustest.App{Listens: map[int]func(net.Conn){port: func(c net.Conn) { _, _ = io.Copy(c, c) }}})
 			},

@@ -156,6 +156,10 @@ func TestExitInRealLogs(t *testing.T) {
 		{"exit 3", line + ended + "error (3)\n" + hook, incus.Exit{Known: true, Code: 3}},
 		{"killed", line + ended + "signal Killed(9)\n" + hook, incus.Exit{Known: true, Code: 137, Signal: 9}},
 		{"an init that passes the signal on", line + ended + "error (139)\n" + hook, incus.Exit{Known: true, Code: 139, Signal: 11}},
+		{"no such program", line + noExec("No such file or directory") + hook, incus.Exit{Known: true, Code: 127}},
+		{"a file that may not be run", line + noExec("Permission denied") + hook, incus.Exit{Known: true, Code: 126}},
+		{"a program of another machine", line + noExec("Exec format error") + hook, incus.Exit{Known: true, Code: 126}},
+		{"a start that failed before", "lxc c 1 ERROR    start - ../src/lxc/start.c:__lxc_start:2119 - Failed to spawn container \"c\"\n" + hook, incus.Exit{}},
 		{"still running", line, incus.Exit{}},
 		{"another log level", "", incus.Exit{}},
 		{"only errors are logged", "lxc c 2026 ERROR    conf - x\n", incus.Exit{}},
@@ -165,6 +169,11 @@ func TestExitInRealLogs(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
+}
+
+// noExec is what liblxc writes of a program that the kernel does not run.
+func noExec(reason string) string {
+	return "lxc c 20261125004953.331 ERROR    start - ../src/lxc/start.c:start:2209 - " + reason + " - Failed to exec \"/no/such\"\n"
 }
 
 func TestInstancesOfAllProjects(t *testing.T) {

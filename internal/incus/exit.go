@@ -58,15 +58,37 @@ func (c *Client) lxcLog(ctx context.Context, project, name string) (string, erro
 var (
 	// endedOn is liblxc's error.c, lxc_error_set_and_log.
 	endedOn = regexp.MustCompile(`Child <\d+> ended on (?:error \((\d+)\)|signal [^(\n]*\((\d+)\))`)
+	// unstarted is liblxc's start.c: the program could not be put in the place of the process that was to run it.
+	unstarted = regexp.MustCompile(`- (.+) - Failed to exec "([^"\n]*)"`)
 	// chatty are the levels that tell that nothing was left out.
 	chatty = regexp.MustCompile(` (?:INFO|NOTICE|DEBUG|TRACE) `)
 )
 
-// exitIn finds the end of the run in a log. An end with code 0 says nothing but that its hooks ran.
+// What a shell and Docker give for a program that does not run.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+// unrunCode is the exit code of a program that could not be run, for the reason the kernel gave.
+func unrunCode(reason string) int {
+	if strings.Contains(reason, "No such file or directory") {
+		return exitNotFound
+	}
+	return exitNotExecutable
+}
+
+// exitIn finds the end of the run in a log. An end with code 0 says nothing but that its hooks ran, and so does a start
+// that failed: its program never ran, and it tells that before.
 func exitIn(text string) Exit {
 	all := endedOn.FindAllStringSubmatch(text, -1)
 	if len(all) == 0 {
-		return Exit{Known: chatty.MatchString(text) && strings.Contains(text, "stopns")}
+		m := unstarted.FindStringSubmatch(text)
+		if m != nil {
+			return Exit{Known: true, Code: unrunCode(m[1])}
+		}
+		failed := strings.Contains(text, "Failed to spawn container")
+		return Exit{Known: !failed && chatty.MatchString(text) && strings.Contains(text, "stopns")}
 	}
 	last := all[len(all)-1]
 	if last[2] != "" {

@@ -2,6 +2,7 @@ package incus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -33,13 +34,28 @@ func (c *Client) explained(ctx context.Context, project, name string, err error)
 		return err
 	}
 	kinds := []error{err}
+	m = unstarted.FindStringSubmatch("- " + why)
 	switch {
-	case strings.Contains(why, "Failed to exec"):
-		kinds = append(kinds, ErrProgram)
+	case m != nil:
+		return kinded{errors.New(unrun(m[2], m[1])), append(kinds, ErrProgram)}
 	case clearing.MatchString(why):
 		kinds = append(kinds, ErrBusy)
 	}
 	return kinded{fmt.Errorf("the container does not start: %s", why), kinds}
+}
+
+// unrun says that a program could not be run, and where to look.
+func unrun(program, reason string) string {
+	code := unrunCode(reason)
+	switch {
+	case code == exitNotFound && strings.Contains(program, "/"):
+		return fmt.Sprintf("the container has no %s to run, or lacks the interpreter or loader that it needs (exit code %d): correct entrypoint or command, or the image", program, code)
+	case code == exitNotFound:
+		return fmt.Sprintf("the container has no program %q in its PATH (exit code %d): correct entrypoint or command, or the image", program, code)
+	case strings.Contains(reason, "Exec format"):
+		return fmt.Sprintf("%s is no program for this machine, or a script without \"#!\" in its first line (exit code %d): correct entrypoint, command or platform", program, code)
+	}
+	return fmt.Sprintf("%s may not be run: %s (exit code %d): make it executable for the service's user, or correct entrypoint or command", program, strings.ToLower(reason), code)
 }
 
 // noSource is how Incus refuses a bind mount of what does not exist.

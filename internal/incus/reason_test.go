@@ -31,3 +31,22 @@ lxc bad_app-1 20261122015611.504 ERROR    sync - ../src/lxc/sync.c:sync_wait:34 
 		}
 	}
 }
+
+func TestProgramThatCannotBeRunIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		program, reason string
+		want            []string
+	}{
+		{"/no/such", "No such file or directory", []string{"no /no/such to run", "interpreter", "127"}},
+		{"job", "No such file or directory", []string{`no program "job" in its PATH`, "127"}},
+		{"/etc/passwd", "Permission denied", []string{"/etc/passwd may not be run: permission denied", "126"}},
+		{"/app", "Exec format error", []string{"/app is no program for this machine", "126"}},
+	} {
+		got := unrun(c.program, c.reason)
+		for _, want := range c.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%q lacks %q", got, want)
+			}
+		}
+	}
+}

@@ -22,6 +22,8 @@ type instance struct {
 	gone chan struct{}
 	// exit is the word of the log about the last end: "error (3)" or "signal Killed(9)".
 	exit string
+	// unrun is the program that the last start did not find; empty when it ran.
+	unrun string
 	// rootless is what Incus says of the root filesystem that is lost; empty when it is there.
 	rootless string
 }
@@ -49,6 +51,8 @@ func (s *Server) LoseRoot(project, name string, gone bool) {
 type App struct {
 	// StartError makes a start fail with this text.
 	StartError string
+	// Missing is a program that it has not: its start fails like one whose entrypoint does not exist.
+	Missing string
 	// IgnoresStop makes it ignore the stop signal.
 	IgnoresStop bool
 	// Console is what it writes.

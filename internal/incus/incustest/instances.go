@@ -252,6 +252,9 @@ func (s *Server) getLog(r *http.Request) reply {
 		return failed(err)
 	}
 	text := "lxc NOTICE   start - started\n"
+	if i.unrun != "" {
+		text += "lxc ERROR    start - ../src/lxc/start.c:start:2209 - No such file or directory - Failed to exec \"" + i.unrun + "\"\n"
+	}
 	if i.exit != "" {
 		text += "lxc error - ../src/lxc/error.c:lxc_error_set_and_log:34 - Child <564> ended on " + i.exit + "\n"
 	}

@@ -122,6 +122,12 @@ func (s *Server) startable(k key, i *instance) error {
 	if text := s.apps[k].StartError; text != "" {
 		return errors.New(text)
 	}
+	i.unrun = s.apps[k].Missing
+	if i.unrun != "" {
+		i.exit = ""
+		i.api.LastUsedAt = time.Now() // the container was there, and its program never
+		return says("Failed to run: /usr/libexec/incus/incusd forklxc %s_%s /var/lib/incus/containers: exit status 1", k.project, k.name)
+	}
 	if i.rootless != "" {
 		return errors.New(i.rootless)
 	}

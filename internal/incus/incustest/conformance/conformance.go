@@ -26,6 +26,8 @@ type Host struct {
 	Image plan.Image
 	// Behave makes the app of an instance ignore the stop signal; nil where its command line does.
 	Behave func(project, name string)
+	// Lack makes the app of an instance a program that does not exist; nil where its command line does.
+	Lack func(project, name, program string)
 	// Echo makes the app of an instance send back what it gets on a port; nil where its command line does.
 	Echo func(project, name string, port int)
 	// Exit ends the app of an instance from within; nil where it ends by itself a second after its start.
@@ -39,10 +41,14 @@ var (
 	brief    = app("/bin/sleep 1")
 	instant  = app("/bin/true")
 	echoing  = app("/bin/busybox nc -ll -p 7000 -e /bin/cat")
+	missing  = app(noProgram)
 )
 
+// noProgram is what no image has.
+const noProgram = "/no/such"
+
 func app(argv string) map[string]string {
-	return map[string]string{"raw.lxc": "lxc.execute.cmd=\nlxc.init.cmd=" + argv + "\nlxc.signal.halt=SIGTERM\n"}
+	return map[string]string{"raw.lxc": "lxc.execute.cmd=\nlxc.init.cmd=" + argv + "\nlxc.signal.halt=SIGTERM\nlxc.log.level=info\n"}
 }
 
 // Run runs the suite. Every test gets a Host of its own from open. wrap runs a test's body: synctest.Test puts it
@@ -90,6 +96,7 @@ var cases = []struct {
 	{"volatile keys are not touched", updateVolatile},
 	{"starting what runs is a success", startTwice},
 	{"a start right after an end is a run of its own", startAfterEnd},
+	{"a program that does not exist is named, and reads as 127", startMissing},
 	{"an app that obeys ends within its grace", stopObedient},
 	{"an app that ignores the stop is ended", stopStubborn},
 	{"an instance that is being stopped is busy", busyWhileStopping},
@@ -245,6 +252,9 @@ func (s *suite) create(name string, app map[string]string, octet string) plan.Cr
 	maps.Copy(config, app)
 	if s.host.Behave != nil && app["raw.lxc"] == stubborn["raw.lxc"] {
 		s.host.Behave(project, name)
+	}
+	if s.host.Lack != nil && app["raw.lxc"] == missing["raw.lxc"] {
+		s.host.Lack(project, name, noProgram)
 	}
 	if s.host.Echo != nil && app["raw.lxc"] == echoing["raw.lxc"] {
 		s.host.Echo(project, name, 7000)

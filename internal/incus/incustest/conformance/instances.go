@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -193,6 +194,21 @@ func startTwice(s *suite) {
 	s.do(plan.StartInstance{Name: "web"})
 	if st := s.instance("web").Status; st != plan.Running {
 		s.Errorf("status %s", st)
+	}
+}
+
+// startMissing starts what cannot run: it never ended with 0, although its log ends like that of one that did.
+func startMissing(s *suite) {
+	s.project()
+	s.do(s.create("web", missing, "10"))
+	err := s.failure(plan.StartInstance{Name: "web"}, incus.ErrProgram)
+	if !strings.Contains(fmt.Sprint(err), noProgram) {
+		s.Errorf("the program is not named: %v", err)
+	}
+	s.eventually("the instance is stopped", func() bool { return s.instance("web").Status == plan.Stopped })
+	exit, err := s.c.ExitOf(s.Context(), project, "web")
+	if err != nil || exit != (incus.Exit{Known: true, Code: 127}) {
+		s.Errorf("%+v, %v", exit, err)
 	}
 }
 
