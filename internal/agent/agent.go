@@ -200,7 +200,7 @@ func (a *Agent) host(owner string) (*apply.Host, error) {
 	a.ports = newPorts(a.probePort)
 
 	return &apply.Host{
-		Server: files.Host{Server: a.images, Store: files.Store{Dir: a.conf.Files, Chown: a.conf.Chown}, Make: hostdir.Maker{}.Make}, FilesDir: a.conf.Files, Look: look,
+		Server: files.Host{Server: a.images, Store: files.Store{Dir: a.conf.Files, Chown: a.conf.Chown}, Make: hostdir.Maker{}.Make}, FilesDir: a.conf.Files, Look: look, Mounted: shareOf, Within: a.incus.Within,
 		Ledger: a.db, Subnets: a.db, Load: a.loader(), Ports: a.ports.claim, FreePort: a.ports.free,
 		Images: finder{a.images.images, a.incus, a.conf.Settings.remotes()},
 		Exit:   a.exit, Publish: a.changed, HostPrefixes: hostPrefixes, Temporary: temporary, Away: away, Blame: incus.Blame,

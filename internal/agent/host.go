@@ -123,6 +123,8 @@ func look(path string) plan.HostPath {
 		return plan.HostMissing
 	case err != nil:
 		return ""
+	case info.IsDir() && branches(table(), path):
+		return plan.HostTree
 	case info.IsDir():
 		return plan.HostDir
 	}

@@ -141,6 +141,10 @@ type Host struct {
 
 	// Look tells what the host has at a path; nil means that it is not known.
 	Look func(path string) plan.HostPath
+	// Mounted tells where the host has mounted a share, "" for nowhere; nil means that it has none.
+	Mounted func(plan.Share) string
+	// Within tells whether a custom volume has something at a path; nil means that it is not known.
+	Within func(ctx context.Context, project, pool, volume, path string) (bool, error)
 	// FilesDir is where Server places the files of instances (plan.PlaceFiles); empty means nowhere.
 	FilesDir string
 	// Owner is the agent's id, Self the user name Incus knows the agent by.

@@ -17,7 +17,8 @@ func (l *Loop) prepare(ctx context.Context, p plan.Project, have plan.Observed) 
 		Beside: map[string]bool{}, Homes: plan.Homes(have, l.host.Owner),
 	}
 	in.Images, in.Missing, in.Blocked = l.images(ctx, p, have)
-	in.Paths = l.sources(p)
+	l.sources(p, &in)
+	in.Lacks = l.subpaths(ctx, p, have)
 	for _, n := range p.Networks {
 		old, there := have.Networks[n.Incus]
 		if n.External && old.Config[plan.KeyOwner] != l.host.Owner || old.Config[plan.KeyAdopted] != "" {

@@ -181,9 +181,28 @@ func (v view) one(s api.Stack, incus api.Incus) {
 		w := s.Warnings[i]
 		return place(filepath.Base(w.File), w.Line, 0) + keyed(w.Key) + w.Text
 	})
-	if s.Plan != "" {
-		v.printf("\n%s\n%s\n", v.paint(bold, "Plan"), indent(s.Plan))
+	steps := stepsOf(s.Plan)
+	if steps != "" {
+		v.printf("\n%s\n%s\n", v.paint(bold, "Plan"), indent(steps))
 	}
+}
+
+// stepsOf is a plan without what stands above it as conditions and warnings; "" when it has no steps.
+func stepsOf(plan string) string {
+	var kept []string
+	steps := false
+	for line := range strings.Lines(plan) {
+		first, _, _ := strings.Cut(line, " ")
+		if slices.Contains([]string{"blocked", "waiting", "conflict", "warning"}, first) {
+			continue
+		}
+		steps = steps || strings.HasPrefix(line, "[")
+		kept = append(kept, line)
+	}
+	if !steps {
+		return ""
+	}
+	return strings.TrimRight(strings.Join(kept, ""), "\n")
 }
 
 // services prints a line for each instance, and for each service that has none.

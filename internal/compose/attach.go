@@ -21,7 +21,7 @@ func (s *service) networkMode() {
 	case mode == "bridge":
 		s.warn("network_mode", "there is no network shared by all stacks: the service is on the stack's default network")
 	case mode == "host":
-		s.refuse("network_mode", "a service cannot use the host's network", "remove network_mode and publish ports with ports:")
+		s.hostNetwork()
 	case strings.HasPrefix(mode, "service:"), strings.HasPrefix(mode, "container:"):
 		s.refuse("network_mode", "a service cannot use another one's network", "remove network_mode, put both on one network and use the other's name")
 	default:
@@ -30,6 +30,23 @@ func (s *service) networkMode() {
 
 	if mode != "" && len(s.in.Networks) > 0 {
 		s.refuse("network_mode", "cannot be combined with networks", "remove one of the two")
+	}
+}
+
+// hostNetwork puts the service on the host's network, where the policy allows it; names are the host's affair there.
+func (s *service) hostNetwork() {
+	s.out.HostNetwork = true
+	for key, set := range map[string]bool{"dns": len(s.in.DNS) > 0, "dns_search": len(s.in.DNSSearch) > 0, "dns_opt": len(s.in.DNSOpts) > 0} {
+		if set {
+			s.warn(key, "ignored with network_mode: host: the service has the host's resolv.conf")
+		}
+	}
+
+	s.out.Resolver = plan.Resolver{}
+	for key := range s.in.Sysctls {
+		if strings.HasPrefix(key, "net.") {
+			s.refuse("sysctls", fmt.Sprintf("%s belongs to the host's network", key), "set it on the host, or remove network_mode: host")
+		}
 	}
 }
 

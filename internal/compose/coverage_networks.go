@@ -11,7 +11,7 @@ var coverAttach = []line{
 	{"links", Differs, "services of a network find each other by name anyway; a name after the colon becomes an alias for the whole network"},
 	{"mac_address", Honoured, "the hardware address on the first network"},
 	{"net", Ignored, "ignored: write network_mode"},
-	{"network_mode", Differs, "none is honoured; bridge is the stack's default network, because no network is shared by all stacks; host, service: and container: are refused"},
+	{"network_mode", Differs, "none is honoured; bridge is the stack's default network, because no network is shared by all stacks; host needs policy trusted: the host's interfaces, hosts and resolv.conf, no ports to publish, and none below 1024 to listen on unless privileged; service: and container: are refused"},
 	{"networks", Honoured, "a NIC each, eth0 first, by gw_priority, priority and name"},
 	{"networks.*.aliases", Honoured, "further names of the service on that network"},
 	{"networks.*.driver_opts", Differs, "com.docker.network.endpoint.ifname; the rest has no effect, set the NIC's keys with x-incus"},

@@ -139,7 +139,7 @@ func (l *load) run(ctx context.Context) (plan.Project, error) {
 		return plan.Project{}, err
 	}
 
-	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings, secretFiles: map[string]bool{}}
+	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings, secretFiles: map[string]bool{}, hostVolumes: map[string]plan.Mount{}}
 	out, err := t.run()
 	l.covered = t.coverage()
 

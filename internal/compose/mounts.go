@@ -44,7 +44,12 @@ func (s *service) mount(at plan.Place, v types.ServiceVolumeConfig) {
 		Config: s.t.scalars(key+".x-incus", v.Extensions[extIncus]), At: at,
 	}
 	if !strings.HasPrefix(v.Target, "/") || m.Target == "/" {
-		s.t.refuseAt(at, key, fmt.Sprintf("the target %q is not a path inside the service", v.Target), `write an absolute path below "/"`)
+		hint := `write an absolute path below "/"`
+		if len(v.Target) > 1 && v.Target[1] == ':' {
+			hint = "a name of one letter before a colon reads as a drive of Windows: give the volume a longer name"
+		}
+
+		s.t.refuseAt(at, key, fmt.Sprintf("the target %q is not a path inside the service", v.Target), hint)
 	}
 
 	for k := range s.t.known(key+".x-incus-compose", v.Extensions[extCompose], "seed") {
@@ -55,6 +60,7 @@ func (s *service) mount(at plan.Place, v types.ServiceVolumeConfig) {
 	case types.VolumeTypeBind:
 		m.Create = v.Bind == nil || bool(v.Bind.CreateHostPath)
 		m.NoShift = m.Config["security.shifted"] == "false"
+		s.bindOptions(at, &m, v.Bind)
 		if !strings.HasPrefix(v.Source, "/") {
 			s.t.refuseAt(at, key, fmt.Sprintf("the source %q is not a path of the host", v.Source), `begin it with "/" or "./"`)
 		}
@@ -72,8 +78,45 @@ func (s *service) mount(at plan.Place, v types.ServiceVolumeConfig) {
 	s.out.Mounts = append(s.out.Mounts, m)
 }
 
+// bindOptions reads what becomes of mounts below the directory.
+func (s *service) bindOptions(at plan.Place, m *plan.Mount, b *types.ServiceVolumeBind) {
+	if b == nil {
+		return
+	}
+
+	m.Propagation = b.Propagation
+	if b.Propagation != "" && !slices.Contains(propagations, b.Propagation) {
+		s.t.refuseAt(at, s.key+".volumes", fmt.Sprintf("unknown propagation %q", clip(b.Propagation)), "write one of "+strings.Join(propagations, ", "))
+	}
+
+	switch b.Recursive { // compose-go refuses other words
+	case "disabled":
+		m.Recursive = plan.RecursiveOff
+	case "enabled", "writable", "readonly":
+		m.Recursive = plan.RecursiveOn
+	}
+
+	s.t.flatten(at, s.key+".volumes", m)
+}
+
+// flatten leaves out what is mounted below a read-only directory: Incus refuses both together, and it would be writable.
+func (t *translation) flatten(at plan.Place, key string, m *plan.Mount) {
+	if m.Recursive == plan.RecursiveOn && m.ReadOnly {
+		m.Recursive = plan.RecursiveOff
+		t.warnAt(at, key, "what the host has mounted below "+m.Source+" is not included, because Incus cannot mount that read-only: mount it by an entry of its own, or leave out read_only")
+	}
+}
+
 func (s *service) volumeMount(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
 	m.NoCopy = v.Volume != nil && v.Volume.NoCopy
+	s.subpath(at, m, v)
+	host, ok := s.t.hostVolumes[m.Source]
+	if ok && m.Source != "" {
+		s.fromHost(m, host)
+	}
+}
+
+func (s *service) subpath(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
 	if v.Volume == nil || v.Volume.Subpath == "" {
 		return
 	}
@@ -104,7 +147,7 @@ func (s *service) tmpfs() {
 		}
 
 		for opt := range strings.SplitSeq(options, ",") {
-			s.tmpfsOption(at, &m, opt)
+			s.t.tmpfsOption(at, s.key+".tmpfs", &m, opt)
 		}
 
 		if m.Mode == "" {
@@ -115,7 +158,7 @@ func (s *service) tmpfs() {
 	}
 }
 
-func (s *service) tmpfsOption(at plan.Place, m *plan.Mount, opt string) {
+func (t *translation) tmpfsOption(at plan.Place, key string, m *plan.Mount, opt string) {
 	name, value, _ := strings.Cut(opt, "=")
 	var err error
 	switch name {
@@ -138,13 +181,13 @@ func (s *service) tmpfsOption(at plan.Place, m *plan.Mount, opt string) {
 			m.GID = uint32(id)
 		}
 	case "exec", "noexec", "suid", "nosuid", "dev", "nodev":
-		s.t.warnAt(at, s.key+".tmpfs", fmt.Sprintf("the option %s is ignored: Incus mounts a tmpfs with its own", opt))
+		t.warnAt(at, key, fmt.Sprintf("the option %s is ignored: Incus mounts a tmpfs with its own", opt))
 	default:
-		s.t.warnAt(at, s.key+".tmpfs", fmt.Sprintf("the option %s is not supported: size, mode, uid and gid are", opt))
+		t.warnAt(at, key, fmt.Sprintf("the option %s is not supported: size, mode, uid and gid are", opt))
 	}
 
 	if err != nil || m.Size < 0 {
-		s.t.refuseAt(at, s.key+".tmpfs", fmt.Sprintf("%q is not a valid option", opt), `write "size=64m" or "mode=1777"`)
+		t.refuseAt(at, key, fmt.Sprintf("%q is not a valid option", opt), `write "size=64m" or "mode=1777"`)
 	}
 }
 

@@ -56,6 +56,11 @@ var (
 	sockets = strings.Fields("/run/docker.sock /var/run/docker.sock /run/podman/podman.sock /run/containerd/containerd.sock")
 )
 
+// OfTheHost tells of a directory that a stack cannot mount unless it is trusted.
+func OfTheHost(dir string) bool {
+	return slices.Contains(hostDirs, dir) || slices.ContainsFunc(hostTrees, func(tree string) bool { return inside(dir, tree) })
+}
+
 // police refuses what the stack's policy does not allow a service to have.
 func (t *translation) police(s *service) {
 	p := police{service: s, level: t.policyLevel()}
@@ -98,7 +103,11 @@ func (p police) forbid(at plan.Place, key, what string) {
 // mounts looks at the directories of the host.
 func (p police) mounts() {
 	for _, m := range p.out.Mounts {
-		if m.Type == plan.MountBind {
+		switch {
+		case m.Share.Device != "" && p.level == level("strict"):
+			p.forbid(m.At, p.key+".volumes", "the service mounts "+m.Share.Device+" from outside the stack's directory")
+		case m.Share.Device != "":
+		case m.Type == plan.MountBind:
 			p.bind(m.At, p.key+".volumes", m.Source)
 		}
 	}
@@ -117,7 +126,7 @@ func (p police) bind(at plan.Place, key, source string) {
 	case slices.Contains(sockets, source):
 		p.forbid(at, key, "the service mounts "+source+", the socket of another container engine, and nothing behind it is about this stack")
 	case p.own(source):
-	case slices.Contains(hostDirs, source), slices.ContainsFunc(hostTrees, func(dir string) bool { return inside(source, dir) }):
+	case OfTheHost(source):
 		p.forbid(at, key, "the service mounts the host's "+source+p.elsewhere(source))
 	case p.level == level("strict") && !inside(source, p.t.in.Dir) && !slices.ContainsFunc(p.t.in.Policy.Binds, func(dir string) bool { return inside(source, dir) }):
 		p.forbid(at, key, "the service mounts "+source+" from outside the stack's directory")
@@ -158,6 +167,10 @@ func inside(name, dir string) bool {
 func (p police) keys() {
 	if p.in.Privileged {
 		p.forbid(p.place("privileged"), p.key+".privileged", "in a privileged service root is the host's root")
+	}
+
+	if p.out.HostNetwork {
+		p.forbid(p.place("network_mode"), p.key+".network_mode", "the service is on the host's own network (ports: publishes ports without that)")
 	}
 
 	for _, k := range slices.Sorted(maps.Keys(p.out.XIncus)) {

@@ -18,6 +18,14 @@ const (
 
 // ports translates the published ports.
 func (s *service) ports() {
+	if s.out.HostNetwork {
+		if len(s.in.Ports) > 0 {
+			s.warn("ports", "ignored with network_mode: host: what the service listens on is the host's port already")
+		}
+
+		return
+	}
+
 	if len(s.in.Ports) > maxPorts {
 		s.refuse("ports", fmt.Sprintf("%d ports are published", len(s.in.Ports)), fmt.Sprintf("publish at most %d, each of which is a listener on the host", maxPorts))
 		return

@@ -24,6 +24,8 @@ type translation struct {
 	out  plan.Project
 	// secretFiles are the files that secrets were read from; the others are false.
 	secretFiles map[string]bool
+	// hostVolumes are the volumes that mount something of the host, by their key.
+	hostVolumes map[string]plan.Mount
 	problems    []Problem
 	warnings    []plan.Warning
 	covered     []Covered
@@ -149,6 +151,10 @@ func (t *translation) volume(name string, c types.VolumeConfig) {
 			"remove driver; choose a storage pool with x-incus-compose.pool")
 	}
 
+	if t.hostVolume(name, c) {
+		return
+	}
+
 	for _, opt := range slices.Sorted(maps.Keys(c.DriverOpts)) {
 		t.volumeOpt(&v, key+".driver_opts."+opt, opt, c.DriverOpts[opt])
 	}
@@ -158,7 +164,7 @@ func (t *translation) volume(name string, c types.VolumeConfig) {
 
 func (t *translation) volumeOpt(v *plan.Volume, key, opt, value string) {
 	if opt != "size" {
-		t.warn(key, "ignored: a volume is a directory of the storage pool; for a host directory use a bind mount")
+		t.warn(key, "ignored: size, type, o and device are known here")
 		return
 	}
 

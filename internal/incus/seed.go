@@ -73,6 +73,25 @@ func (c *Client) seedFrom(ctx context.Context, project string, to *sftp.Client, 
 	return len(list) > 0, t.own("/", info)
 }
 
+// Within tells whether a custom volume has something at a path.
+func (c *Client) Within(ctx context.Context, project, pool, volume, at string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opt.MutateTimeout)
+	defer cancel()
+
+	files, done, err := c.sftp(ctx, project, "storage-pools/"+url.PathEscape(pool)+"/volumes/custom/"+url.PathEscape(volume)+"/sftp")
+	if err == nil {
+		defer done()
+		_, err = files.Stat(path.Join("/", at))
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look for %s in volume %s of pool %s in project %s: %w", at, volume, pool, project, c.judge(ctx, err, false))
+	}
+	return true, nil
+}
+
 // sftp opens a connection that ends with ctx. The library's own knows no context.
 func (c *Client) sftp(ctx context.Context, project, at string) (*sftp.Client, func(), error) {
 	conn, err := c.dial(ctx)

@@ -67,6 +67,8 @@ func (d *differ) unmet(need Dependency, other DesiredInstance) (reason string, c
 		switch {
 		case other.Config[keyHealthTest] == "" && other.Config[keyHealthEnabled] != "true":
 			return fmt.Sprintf("it waits for %s to be healthy, and that has no healthcheck: add one, or depend on service_started", other.Name), false
+		case d.turned[other.Name] && healthWord(have) == "healthy":
+			return fmt.Sprintf("it waits for %s to be healthy again, after its own change", other.Name), true
 		case d.turned[other.Name] || have.Status != Running || have.Config[KeyHealthStatus] != "healthy":
 			return fmt.Sprintf("it waits for %s to be healthy, which is %s", other.Name, healthWord(have)),
 				!need.Optional || have.Config[KeyHealthStatus] != "unhealthy"

@@ -86,7 +86,7 @@ func TestRestartWithDependency(t *testing.T) {
 [2 after 1] stop instance/db-1: environment.TUNE
 [3 after 2] update instance/db-1: environment.TUNE
 [4 after 1,3] start instance/db-1: stopped for the change
-waiting instance/web-1: it waits for db-1 to be healthy, which is healthy
+waiting instance/web-1: it waits for db-1 to be healthy again, after its own change
 `,
 		},
 		{

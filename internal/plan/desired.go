@@ -125,7 +125,9 @@ type HostPath string
 const (
 	HostMissing HostPath = "missing"
 	HostDir     HostPath = "directory"
-	HostFile    HostPath = "file"
+	// HostTree is a directory with something mounted below it.
+	HostTree HostPath = "tree"
+	HostFile HostPath = "file"
 )
 
 // Forward is a port on the host that leads to an instance.
@@ -217,6 +219,10 @@ type Input struct {
 	Domain string
 	// Paths tells what the host has at the sources of bind mounts.
 	Paths map[string]HostPath
+	// Shares are the directories where the host has mounted what volumes ask for; a missing one is not mounted.
+	Shares map[Share]string
+	// Lacks are the subpaths of mounts that their volumes do not have, as "volume/subpath" in Incus's names.
+	Lacks map[string]bool
 	// FilesDir is where the host keeps the files that are mounted into instances; empty means none can be.
 	FilesDir string
 }

@@ -78,6 +78,10 @@ func mountPoints(s Service, d *DesiredInstance) {
 
 // firstAddress is the host's address on the service's first managed network, and the instance's own.
 func (r *renderer) firstAddress(s Service, instance string) (gateway, own netip.Addr) {
+	if s.HostNetwork {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), own
+	}
+
 	for _, a := range s.Networks {
 		incus := r.networks[a.Network].Incus
 		seg, managed := r.in.Segments[incus]

@@ -143,6 +143,8 @@ type Service struct {
 	RootSize int64
 	// Networks are the attachments in NIC order: eth0 first.
 	Networks []Attachment
+	// HostNetwork puts it on the network of the host itself (network_mode: host); Networks and Ports are empty then.
+	HostNetwork bool
 	// Mounts are volumes, binds and tmpfs, sorted by Target.
 	Mounts []Mount
 	// Ports are the published ports, in file order.
@@ -262,10 +264,35 @@ type Mount struct {
 	Subpath string
 	// NoShift leaves the owner of a bind mount unmapped (x-incus security.shifted: "false").
 	NoShift bool
+	// Propagation is what becomes of mounts made below a bind mount later (bind.propagation); empty is Incus's own.
+	Propagation string
+	// Recursive says whether the mounts below a bind mount's source are part of it (bind.recursive).
+	Recursive Recursion
+	// Share is what a bind mount's Source is to be found by; the zero value where Source is known.
+	Share Share
 	// Config holds volume keys (x-incus) for the volume made for this mount, verbatim.
 	Config map[string]string
 	// At is the place in the file, for errors.
 	At Place
+}
+
+// Recursion says whether what is mounted below a directory comes along.
+type Recursion string
+
+// The words for Recursion. The empty one means that the file says nothing.
+const (
+	RecursiveOn  Recursion = "on"
+	RecursiveOff Recursion = "off"
+)
+
+// Share is a network file system that the host has mounted (a volume's driver_opts).
+type Share struct {
+	// Type is "nfs", "nfs4" or "cifs".
+	Type string
+	// Device is "server:/export" or "//server/share", without a slash at its end.
+	Device string
+	// Options are those for mount(8), without secrets.
+	Options string
 }
 
 // Port is a published port, one number a piece, ranges already expanded.

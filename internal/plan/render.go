@@ -54,6 +54,7 @@ func Render(p Project, in Input) Desired {
 		d.Volumes = append(d.Volumes, r.volume(v))
 	}
 
+	d.Warnings = append(d.Warnings, r.warnings...)
 	d.Volumes = append(d.Volumes, r.anonymous...)
 	for i, v := range d.Volumes {
 		if !v.External {
@@ -80,7 +81,9 @@ type renderer struct {
 	seeds   map[string][]Seed
 	order   order
 	blocked map[ID]bool
-	json    []byte // room for what is hashed
+	// warnings are those that only the host's state gives rise to.
+	warnings []Warning
+	json     []byte // room for what is hashed
 }
 
 // service renders one replica, or says why it cannot be.
@@ -106,9 +109,12 @@ func (r *renderer) service(d *Desired, s Service, index int) {
 	inst, err := r.instance(s, index, name, img)
 	if err != nil {
 		b := Blocked{On: id, Reason: err.Error(), At: s.At, Service: s.Name}
-		missing, ok := errors.AsType[missingSource](err)
+		missing, ok := errors.AsType[interface {
+			error
+			place() Place
+		}](err)
 		if ok {
-			b.At, b.Temporary = missing.m.At, true // it may be made any time
+			b.At, b.Temporary = missing.place(), true // it may be made any time
 		}
 
 		d.Blocked = append(d.Blocked, b)

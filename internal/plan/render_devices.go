@@ -197,30 +197,7 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 		d.Devices["tmpfs-"+slug] = dev
 		return nil
 	case MountBind:
-		kind := r.in.Paths[m.Source]
-		switch {
-		case kind == HostMissing && !m.Create:
-			return missingSource{m}
-		case kind == HostMissing:
-			d.HostDirs = append(d.HostDirs, m.Source)
-			kind = HostDir
-		}
-
-		dev["source"] = m.Source
-		if !m.NoShift {
-			dev["shift"] = "true"
-		}
-
-		if !m.NoShift && kind != "" {
-			d.Targets = append(d.Targets, Target{Path: m.Target, Dir: kind == HostDir})
-		}
-
-		if m.ReadOnly {
-			dev["readonly"] = "true"
-		}
-
-		d.Devices["bind-"+slug] = dev
-		return nil
+		return r.bind(d, m, dev, "bind-"+slug)
 	case MountVolume:
 	default:
 		return fmt.Errorf("mounts of type %q are not supported: use volume, bind or tmpfs", m.Type)
@@ -232,6 +209,10 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 	}
 
 	dev["pool"], dev["source"] = pool, path.Join(volume, m.Subpath)
+	if m.Subpath != "" && r.in.Lacks[dev["source"]] {
+		return missingSubpath{m, pool, volume}
+	}
+
 	if m.ReadOnly {
 		dev["readonly"] = "true"
 	}
@@ -249,14 +230,6 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 	d.Devices[device] = dev
 
 	return nil
-}
-
-// missingSource refuses a mount of what the host does not have.
-type missingSource struct{ m Mount }
-
-// Error says what to make.
-func (e missingSource) Error() string {
-	return fmt.Sprintf("the host has no %s, which is mounted at %s, and create_host_path is false: make it", e.m.Source, e.m.Target)
 }
 
 // volumeOf finds the volume of a mount, or makes up the anonymous one of this replica.

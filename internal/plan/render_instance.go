@@ -62,7 +62,7 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 		return DesiredInstance{}, err
 	}
 
-	d.Config["raw.lxc"] += s.Sandbox.lxc(s.Config["security.privileged"] == "true", gids) + r.overMounts(s, &d)
+	d.Config["raw.lxc"] += s.Sandbox.lxc(s.Config["security.privileged"] == "true", gids) + r.hostNetwork(s, name) + r.overMounts(s, &d)
 	mountPoints(s, &d)
 
 	r.files(&d, l)

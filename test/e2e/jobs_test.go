@@ -70,6 +70,12 @@ func TestJobsRunOnceAndDependantsFollow(t *testing.T) {
 		t.Error("app-1 runs although its job failed")
 	}
 
+	put(t, directory+"chain.yaml", strings.Replace(chain, `["sh", "-c", "echo run >> /data/runs; exit 3"]`, "[/no/such]", 1))
+	condition(t, "chain", "Failed", "the container has no /no/such to run")
+	if found := started(t, "cache-1", "front-1"); found["app-1"].Status == "Running" {
+		t.Error("app-1 runs although its job has no program")
+	}
+
 	mended := strings.Replace(chain, "exit 3", "exit 0", 1)
 	put(t, directory+"chain.yaml", mended)
 	settled(t, "chain")

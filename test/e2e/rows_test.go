@@ -39,13 +39,36 @@ const rows = `services:
     networks: {default: {interface_name: lan0}}
     links: ["boxed:boss"]
     volumes_from: ["fixed:ro"]
-volumes: {data: {}}
+  host:
+    image: busybox
+    command: [sleep, inf]
+    network_mode: host
+    healthcheck: {test: "ping -c 1 192.0.2.53", interval: 1s}
+    volumes:
+      - {type: bind, source: /srv/tree, target: /tree, bind: {recursive: enabled}}
+      - {type: bind, source: /srv/tree, target: /flat, bind: {propagation: rprivate, recursive: disabled}}
+      - held:/held
+      - {type: volume, source: held, target: /leaf, volume: {subpath: leaf}}
+  late:
+    image: busybox
+    command: [sleep, inf]
+    volumes:
+      - {type: volume, source: data, target: /sub, volume: {subpath: made/late}}
+volumes:
+  data: {}
+  held: {driver_opts: {type: none, o: "bind,ro", device: /srv/tree/leaf/..}}
+x-ic-agent: {policy: trusted}
 `
 
 // What a file says of a service's rights, devices, names and places holds inside of it.
 func TestRowsAreSeenFromInside(t *testing.T) {
+	run(t, "mkdir -p /srv/tree/leaf /srv/tree/disk && mountpoint -q /srv/tree/disk || mount -t tmpfs tree /srv/tree/disk; touch /srv/tree/disk/on-disk /srv/tree/leaf/on-leaf")
+	t.Cleanup(func() { run(t, "umount -l /srv/tree/disk && rm -r /srv/tree") })
 	drop(t, "rows", rows)
-	running(t, "rows", "boxed-1", "fixed-1", "device-1")
+	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1")
+	condition(t, "rows", "Blocked", "the volume data has no made/late")
+	run(t, "incus exec fixed-1 --project rows -- mkdir -p /new/data/made/late")
+	running(t, "rows", "late-1")
 	settled(t, "rows")
 
 	for _, c := range []struct{ service, look, want string }{
@@ -68,6 +91,13 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 		{"device", "stat -c '%a %u' /dev/mine", "440 1000"},
 		{"device", "ls /sys/class/net | grep lan0", "lan0"},
 		{"device", "nslookup boss 2>/dev/null | grep -c boss.rows.incus", "1"},
+		{"host", "ls -d /sys/class/net/incusbr0", "/sys/class/net/incusbr0"},
+		{"host", "nslookup upstream.example.test | grep -c 192.0.2.1", "1"},
+		{"host", "ls /tree/disk /flat/disk", "/flat/disk:\n\n/tree/disk:\non-disk"},
+		{"host", "ls /leaf", "on-leaf"},
+		{"host", "touch /held/x 2>&1", "touch: /held/x: Read-only file system"},
+		{"late", "touch /sub/here && echo written", "written"},
+		{"fixed", "ls /new/data/made/late", "here"},
 		{"device", "touch /new/data/y 2>&1", "touch: /new/data/y: Read-only file system"},
 	} {
 		eventually(t, c.service+": "+c.look, func(ctx context.Context) error {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -157,6 +158,23 @@ func volumeLife(s *suite) {
 	if len(s.observe().Volumes) != 0 {
 		s.Error("the volume is still there")
 	}
+}
+
+func volumeWithin(s *suite) {
+	s.project()
+	pool := s.observe().Server.Pool
+	s.do(plan.CreateVolume{Pool: pool, Name: "data"})
+	for at, want := range map[string]bool{"": true, "no": false, "no/such": false} {
+		there, err := s.c.Within(s.Context(), project, pool, "data", at)
+		if there != want || err != nil {
+			s.Errorf("%q: %v, %v", at, there, err)
+		}
+	}
+	_, err := s.c.Within(s.Context(), project, pool, "ct-none", "no")
+	if !errors.Is(err, incus.ErrNotFound) {
+		s.Errorf("a volume that is not there: %v", err)
+	}
+	s.do(plan.DeleteVolume{Pool: pool, Name: "data"})
 }
 
 func imagePulled(s *suite) {
