@@ -35,7 +35,8 @@ func seeds(t testing.TB) [][]byte {
 		ask4("web.shop.incus."), ask4("WEB.", withEDNS(4096, true)), ask4("many.", withEDNS(512, false)),
 		ask4("example.com."), ask4("incus."), ask4("."), ask4("12.0.1.10.in-addr.arpa."), ask4(`a\.b\000.shop.incus.`),
 		ask4("_why.web.shop.incus."), ask4("_http._tcp.web."), ask4("tasks.web."), ask4("web.", withEDNS(1232, false), cookie),
-		ask4("0123456789abcdef." + loopZone),
+		ask4("0123456789abcdef." + loopZone), ask4("web.", withSubnet(1, 32, "10.1.0.11")), ask4("db.", withSubnet(1, 24, "10.2.0.0")),
+		ask4("web.", withSubnet(2, 64, "fd00:1::")), ask4("example.com.", withSubnet(1, 0, "0.0.0.0")),
 	} {
 		for _, typ := range []uint16{
 			miekg.TypeA, miekg.TypeAAAA, miekg.TypeSOA, miekg.TypeNS, miekg.TypePTR, miekg.TypeSRV, miekg.TypeTXT, miekg.TypeANY, miekg.TypeAXFR,

@@ -14,7 +14,7 @@ import (
 
 // hotServer has a published zone and no socket.
 func hotServer() *Server {
-	s := New(Options{Upstreams: []netip.AddrPort{}, Forwards: Rate{PerSecond: -1}})
+	s := New(Options{Upstreams: []netip.AddrPort{}, Forwards: Rate{PerSecond: -1}, Relays: []netip.Prefix{pfx(fromGuest.src.String() + "/32")}})
 	s.Publish(Build("incus", 1, testNets, slices.Concat(testRecs, manyReplicas(), offering()[:2])))
 	return s
 }
