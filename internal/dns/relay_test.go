@@ -23,7 +23,7 @@ func withSubnet(family uint16, bits uint8, addr string) func(*miekg.Msg) {
 func TestD06Relays(t *testing.T) {
 	const relay = "127.53.1.7"
 	up := startUpstream(t, serving("192.0.2.1"))
-	s := New(Options{Upstreams: []netip.AddrPort{up.addr}, Relays: []netip.Prefix{pfx(relay + "/32"), pfx("127.53.9.2/32")}, LAN: LAN{
+	s := New(Options{Upstreams: []netip.AddrPort{up.addr}, Relays: []netip.Prefix{pfx(relay + "/32"), pfx("127.53.9.2/32"), pfx("127.53.1.1/32")}, LAN: LAN{
 		Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.53.9.1:0")}, Allow: []netip.Prefix{pfx("127.53.9.0/28")},
 	}})
 	recs := append(replicas("web", 1), Record{
@@ -50,6 +50,8 @@ func TestD06Relays(t *testing.T) {
 		{"a foreign name", relay, r.front, ask4("example.com.", withSubnet(1, 32, "127.53.1.100")), "NOERROR | ra | example.com. 300 IN A 192.0.2.1 | opt v0 1232 | option 8"},
 		{"more than a network", relay, r.front, ask4("db.", withSubnet(1, 16, "127.53.0.0")), refused},
 		{"nobody of ours", relay, r.front, ask4("db.", withSubnet(1, 32, "192.0.2.7")), refused},
+		{"not for the host", relay, r.front, ask4("db.shop.incus.", withSubnet(1, 32, "127.0.0.1")), refused},
+		{"the host's own relay", "127.53.1.1", r.front, ask4("db.shop.incus.", withSubnet(1, 32, "127.0.0.1")), "NOERROR | aa | ra | db.shop.incus. 5 IN A 127.53.2.100 | opt v0 1232 | option 8"},
 		{"IPv6 of nobody", relay, r.front, ask4("db.", withSubnet(2, 56, "2001:db8::")), refused},
 		{"not told: for itself", relay, r.front, ask4("web.", withSubnet(1, 0, "0.0.0.0")), web + " | option 8"},
 		{"not told: not for others", relay, r.front, ask4("db.", withSubnet(1, 0, "0.0.0.0")), missing + " | option 8"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -90,13 +91,17 @@ func (s *Server) answer(msg []byte, from arrival) ([]byte, *ask) {
 // view finds out who asks. The client a relay asks for takes its place, in limits and the log, too.
 func (s *Server) view(p *published, r *request) View {
 	if s.onBehalf(r) {
-		of := r.q.subnet.of
+		relay, of := r.src, r.q.subnet.of
 		r.src = plain(of.Addr())
 		return p.zone.relayedView(of, func(client netip.Addr) View {
 			if r.lan {
 				return s.options.LAN.view(r.local, client)
 			}
-			return p.zone.View(r.local, client)
+			v := p.zone.View(r.local, client)
+			if v.host && !p.zone.View(r.local, relay).host {
+				return View{refused: fmt.Sprintf("%s does not speak for the host", relay)}
+			}
+			return v
 		})
 	}
 	if r.lan {
