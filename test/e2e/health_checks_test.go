@@ -155,7 +155,7 @@ func TestH10AProbeThatFloods(t *testing.T) {
 func TestHealthDaemonAsAnInstance(t *testing.T) {
 	run(t, "incus config set core.https_address=127.0.0.1:8443")
 	defer run(t, "incus config unset core.https_address")
-	drop(t, "guest", `services: {web: {image: busybox, command: [sleep, inf], restart: always, healthcheck: {test: [CMD, "true"], interval: 500ms}}, site: {image: "nginx:1.27", x-ic-agent: {probe: {http: 80}}, healthcheck: {interval: 500ms, timeout: 1s, retries: 1}}}`+"\n")
+	drop(t, "guest", `services: {web: {image: busybox, command: [sleep, inf], restart: always, healthcheck: {test: [CMD, "true"], interval: 500ms}}, site: {image: "nginx:1.27", x-ic-agent: {probe: {http: 80}}, healthcheck: {interval: 500ms, retries: 1}}}`+"\n")
 	before := running(t, "guest", "web-1", "site-1")
 	judged(t, "guest", "web-1", "healthy")
 	run(t, "ic-agent healthd up --project guest")
@@ -183,9 +183,9 @@ func TestHealthDaemonAsAnInstance(t *testing.T) {
 
 	// It has no network, and makes checks there all the same.
 	judged(t, "guest", "site-1", "healthy")
-	run(t, "incus exec --project guest site-1 -- sh -c 'kill -STOP $(pidof nginx)'")
+	run(t, "incus exec --project guest site-1 -- mv /usr/share/nginx/html/index.html /usr/share/nginx/html/away")
 	judged(t, "guest", "site-1", "unhealthy")
-	run(t, "incus exec --project guest site-1 -- sh -c 'kill -CONT $(pidof nginx)'")
+	run(t, "incus exec --project guest site-1 -- mv /usr/share/nginx/html/away /usr/share/nginx/html/index.html")
 	judged(t, "guest", "site-1", "healthy")
 
 	if out := run(t, "ic-agent healthd status --project guest"); !strings.Contains(out, "guest/web-1") || !strings.Contains(out, "certificates trusted: 1") {
