@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -79,7 +80,7 @@ func (c counts) within(name string, part float64) string {
 		}
 	}
 
-	slices.SortFunc(list, func(a, b bucket) int { return int(1e6 * (a.le - b.le)) })
+	slices.SortFunc(list, func(a, b bucket) int { return cmp.Compare(a.le, b.le) })
 	for _, b := range list {
 		if b.n >= part*c[name+"_count"] {
 			return fmt.Sprintf("≤ %g s", b.le)
