@@ -158,7 +158,7 @@ func theirs(v *apply.View, config map[string]string) bool {
 
 // network is a managed network; external ones are served by the stack that has them.
 func network(v *apply.View, n plan.Network, subnets map[string]netip.Prefix) (dns.Network, bool) {
-	if n.External || adopted(v, n) || theirs(v, v.Observed.Networks[n.Incus].Config) {
+	if n.External || adopted(v, n) || inConflict(v, n) || theirs(v, v.Observed.Networks[n.Incus].Config) {
 		return dns.Network{}, false
 	}
 
@@ -168,6 +168,15 @@ func network(v *apply.View, n plan.Network, subnets map[string]netip.Prefix) (dn
 	d.Prefix, d.Gateway, d.Prefix6, d.Gateway6 = four.Subnet, four.Gateway, six.Subnet, six.Gateway
 
 	return d, ok4 || ok6
+}
+
+// inConflict reports whether a network is not there and will not be made, for the stack's project is somebody else's.
+func inConflict(v *apply.View, n plan.Network) bool {
+	ours := v.Owner != "" && v.Observed.Networks[n.Incus].Config[plan.KeyOwner] == v.Owner
+
+	return !ours && slices.ContainsFunc(v.Ledger.Conditions, func(c plan.Condition) bool {
+		return c.Type == "Conflict" && (c.Object == "" || c.Object == plan.ID{Kind: plan.KindProject, Name: v.Project.Incus}.String())
+	})
 }
 
 // segment is half of a network, as the last pass had it or the ledger has.

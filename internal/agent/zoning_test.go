@@ -129,6 +129,27 @@ func TestWhatIsInTheWayIsNotAnswered(t *testing.T) {
 }
 
 // TestSkippedStackKeepsItsNames: what runs keeps running, and is found.
+// A stack whose project is somebody else's does not make the DNS server listen at an address that nothing will have;
+// what is ours of it keeps its names.
+func TestConflictListensNowhere(t *testing.T) {
+	v := seen("web-1")
+	v.Owner = "me"
+	v.Ledger.Conditions = []plan.Condition{{Type: "Conflict", Object: "project/shop"}}
+	z := newZoning(quiet(), "incus", dnsConfig{ttl: 5}, nil)
+	nets, _ := z.next(sight{views: []*apply.View{v}, begun: true, subnets: oneSubnet}, time.Unix(1, 0))
+	if len(nets) > 0 {
+		t.Errorf("it serves %v", nets)
+	}
+
+	known := seen("web-1")
+	known.Owner, known.Ledger.Conditions = v.Owner, v.Ledger.Conditions
+	known.Observed.Networks = map[string]plan.ObservedNetwork{"shop-default": {Config: map[string]string{plan.KeyOwner: "me"}}}
+	nets, _ = z.next(sight{views: []*apply.View{known}, begun: true, subnets: oneSubnet}, time.Unix(2, 0))
+	if len(nets) != 1 {
+		t.Errorf("what runs lost its names: %v", nets)
+	}
+}
+
 func TestSkippedStackKeepsItsNames(t *testing.T) {
 	z := newZoning(quiet(), "incus", dnsConfig{ttl: 5}, nil)
 	now := time.Unix(1000, 0)

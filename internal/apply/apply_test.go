@@ -32,7 +32,8 @@ type bench struct {
 	path   string
 	boot   string
 	placed string
-	files  sync.Map // stack → func() (plan.Project, error)
+	log    *slog.Logger // nil for the test's own output
+	files  sync.Map     // stack → func() (plan.Project, error)
 
 	db   *state.DB
 	host *apply.Host
@@ -165,6 +166,10 @@ func (b *bench) begin() {
 			return load.(plan.Project), nil
 		},
 	}
+	if b.log != nil {
+		b.host.Log = b.log
+	}
+
 	b.host.Prepare([]plan.Ledger{led})
 	b.loop = apply.New(b.host, "blog")
 	ctx, cancel := context.WithCancel(b.t.Context())

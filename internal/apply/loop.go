@@ -37,6 +37,7 @@ type Loop struct {
 	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
 	notBefore time.Time
 	repair    bool             // a root filesystem was found lost: its repair does not wait
+	ends      map[string]ends  // what was said of instances that ended
 	blind     time.Time        // until when Incus did not answer, or late
 	unseen    bool             // it did not answer the last time
 	due       time.Time        // when something has to be looked at because time has passed; zero when nothing has

@@ -246,7 +246,7 @@ func (l *Loop) ended(ctx context.Context, have plan.Observed) {
 		}
 
 		l.led.Exits[name] = exit
-		l.log.InfoContext(ctx, "instance ended", "instance", name, "known", exit.Known, "code", exit.Code)
+		l.tellEnd(ctx, name, exit)
 	}
 }
 

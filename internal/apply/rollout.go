@@ -52,7 +52,11 @@ func (l *Loop) roll(ctx context.Context, wide plan.Project, in plan.Input, have 
 
 	for name, ro := range rolled.Rollouts {
 		before := l.led.Rollouts[name]
-		if ro.Phase != before.Phase || ro.Hash != before.Hash || ro.Digest != before.Digest {
+		switch {
+		case ro.Phase == before.Phase && ro.Hash == before.Hash && ro.Digest == before.Digest:
+		case ro.Phase == "":
+			l.log.InfoContext(ctx, "update begins", "service", name, "generation", ro.Generation)
+		default:
 			l.log.InfoContext(ctx, "update", "service", name, "generation", ro.Generation, "phase", string(ro.Phase), "reason", ro.Reason)
 		}
 	}

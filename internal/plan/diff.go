@@ -33,8 +33,24 @@ func Diff(want Desired, have Observed, led Ledger) Plan {
 	}
 
 	d.surplusNetworks()
+	if d.hopeless() {
+		d.plan.Steps = nil
+	}
 
 	return d.plan
+}
+
+// hopeless reports whether nothing of a new stack could run now: it is not begun, so that a port or a name that is taken
+// leaves nothing behind.
+func (d *differ) hopeless() bool {
+	starts := slices.ContainsFunc(d.plan.Steps, func(s Step) bool {
+		create, made := s.Op.(CreateInstance)
+		_, start := s.Op.(StartInstance)
+
+		return start || made && create.Start
+	})
+
+	return d.have.Project == nil && !starts && slices.ContainsFunc(d.plan.Blocked, func(b Blocked) bool { return !b.Waits })
 }
 
 type differ struct {

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -31,4 +32,28 @@ func TestBootOrder(t *testing.T) {
 	}
 
 	check(p, map[string][2]string{})
+}
+
+// TestHopelessStackIsNotBegun: a new stack of which nothing can run leaves nothing in Incus. What waits for what is
+// blocked is no reason to begin; what runs without it is.
+func TestHopelessStackIsNotBegun(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	want := plan.Render(blog(), input(blog(), w.Observed, led))
+	taken := plan.Blocked{On: plan.ID{Kind: plan.KindInstance, Name: "db-1"}, Service: "db", Reason: "the host port tcp 0.0.0.0:5432 is taken by postgresql.service"}
+	want.Blocked = append(want.Blocked, taken)
+	want.Instances = want.Instances[1:]
+	p := plan.Diff(want, w.Observed, *led)
+	if !p.Empty() || !strings.Contains(p.String(), "5432") {
+		t.Errorf("got\n%s", p)
+	}
+
+	free := blog()
+	free.Services[1].DependsOn = nil
+	want = plan.Render(free, input(free, w.Observed, led))
+	want.Blocked = append(want.Blocked, taken)
+	want.Instances = want.Instances[1:]
+	p = plan.Diff(want, w.Observed, *led)
+	if !strings.Contains(p.String(), "create and start instance/web-1") {
+		t.Errorf("got\n%s", p)
+	}
 }

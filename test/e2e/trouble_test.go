@@ -38,6 +38,54 @@ func TestKilledAgentLosesNothing(t *testing.T) {
 	}
 }
 
+// What Incus was killed in is mended: a network that it never finished, and an update during whose rebuild it was
+// killed. Address and data stay.
+func TestWhatIncusWasKilledInIsMended(t *testing.T) {
+	owner := run(t, "ic-agent status --json | jq -r .owner")
+	run(t, fmt.Sprintf(`for i in $(seq 1 90); do
+			timeout -s KILL 0.$(printf %%02d $((i %% 30 + 1))) incus network create shop-default ipv4.address=10.201.9.1/24 ipv4.dhcp=false ipv4.nat=true ipv6.address=none dns.mode=none user.ic-agent.owner=%s user.ic-agent.stack=shop
+			case $(incus network list -f csv | grep ^shop-default) in
+			*PENDING) exit 0 ;;
+			?*) incus network delete shop-default ;;
+			esac
+		done; exit 1`, owner))
+	drop(t, "shop", shop)
+	before := running(t, "shop", "web-1", "cache-1")
+	settled(t, "shop")
+	if state := run(t, "incus network list -f csv | grep ^shop-default"); !strings.HasSuffix(state, "CREATED") {
+		t.Errorf("the network is %s", state)
+	}
+
+	run(t, "incus exec cache-1 --project shop -- redis-cli set answer 42 && incus exec cache-1 --project shop -- redis-cli save")
+	put(t, directory+"shop.yaml", strings.Replace(shop, "redis:7", "redis:8", 1))
+	run(t, `for i in $(seq 1 2000); do
+			incus query '/1.0/operations?recursion=1&all-projects=true' | grep -q 'Rebuilding instance' || continue
+			kill -KILL $(systemctl show -p MainPID --value incus); systemctl reset-failed incus; systemctl start incus; exit 0
+		done; exit 1`)
+	eventually(t, "the update to be done", func(ctx context.Context) error {
+		found, err := instances(ctx, "shop")
+		if err == nil && (found["cache-1"].Status != "Running" || !strings.Contains(found["cache-1"].Config["user.ic-agent.image"], "redis:8")) {
+			err = fmt.Errorf("cache-1 is %s with %s", found["cache-1"].Status, found["cache-1"].Config["user.ic-agent.image"])
+		}
+
+		return err
+	})
+	settled(t, "shop")
+	after := running(t, "shop", "web-1", "cache-1")
+	if a, b := before["cache-1"].Devices["eth0"]["ipv4.address"], after["cache-1"].Devices["eth0"]["ipv4.address"]; a != b {
+		t.Errorf("cache-1 moved from %s to %s", a, b)
+	}
+
+	eventually(t, "the data to be there", func(ctx context.Context) error {
+		got, err := try(ctx, "incus exec cache-1 --project shop -- redis-cli get answer")
+		if err == nil && strings.TrimSpace(got) != "42" {
+			err = fmt.Errorf("the answer is %q", got)
+		}
+
+		return err
+	})
+}
+
 // Incus restarted under the agent changes nothing.
 func TestIncusRestartChangesNothing(t *testing.T) {
 	drop(t, "shop", shop)
@@ -152,6 +200,9 @@ func TestBadInput(t *testing.T) {
 			})
 			drop(t, "bad", c.content)
 			condition(t, "bad", c.kind, c.says)
+			if strings.Contains(c.name, "taken") || c.kind == "Conflict" {
+				run(t, "! incus network show bad-default 2>/dev/null && ! incus project show bad 2>/dev/null")
+			}
 		})
 	}
 
