@@ -58,7 +58,7 @@ func (p prober) Probe(ctx context.Context, i health.Instance, s health.Spec) (he
 		return p.fromHost(ctx, i, *s.Probe, s.Timeout), nil
 	}
 
-	tried := s.Shortcut != nil && p.short.open(i)
+	tried := s.Shortcut != nil && p.reaches(i, *s.Shortcut) && p.short.open(i)
 	if tried {
 		r := p.fromHost(ctx, i, *s.Shortcut, min(s.Timeout, shortcutLimit))
 		if r.Verdict == health.Passed || ctx.Err() != nil {
@@ -73,6 +73,13 @@ func (p prober) Probe(ctx context.Context, i health.Instance, s health.Spec) (he
 	}
 
 	return r, clean
+}
+
+// reaches tells whether a probe from the host gets to an instance by itself; through Incus it costs what a command does.
+func (p prober) reaches(i health.Instance, probe health.Probe) bool {
+	_, err := addressOf(i.Devices, probe.Device)
+
+	return err == nil && !p.guest
 }
 
 func (p prober) fromHost(ctx context.Context, i health.Instance, probe health.Probe, timeout time.Duration) health.Result {

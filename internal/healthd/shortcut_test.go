@@ -131,6 +131,9 @@ func TestX3AFailedShortcutIsConfirmedByTheCommand(t *testing.T) {
 		}
 	}
 	check("/200", health.Passed, 0)
+	p.guest = true // whose way costs what a command does
+	check("/200", health.Passed, 1)
+	p.guest = false
 	code.Store(1)
 	for range 2 * shortcutTries {
 		check("/500", health.Failed, 1) // both agree: it stays in use
