@@ -152,7 +152,7 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 		return nil, err
 	}
 
-	a.stacks = newStacks(host, a.log, a.forget)
+	a.stacks = newStacks(host, a.log, a.inherit)
 	host.Claim, host.After, host.Builds = a.stacks.claim, a.stacks.after, a.builds
 	known, ledgers, err := a.seed(host)
 	if err != nil {
@@ -264,13 +264,13 @@ func (a *Agent) seed(host *apply.Host) (map[string]string, map[string]plan.Ledge
 	return known, ledgers, nil
 }
 
-// forget drops what is known of a stack whose project goes on under another name.
-func (a *Agent) forget(stack string) {
+// inherit makes what is known of a stack another one's, under which its project goes on.
+func (a *Agent) inherit(stack, heir string) {
 	a.ports.release(stack)
 	a.stacks.host.Release(stack)
-	err := a.db.Forget(stack)
+	err := a.db.Move(stack, heir)
 	if err != nil {
-		a.log.Error("forget stack", "stack", stack, "err", err)
+		a.log.Error("history of the stack's former name not kept", "stack", heir, "was", stack, "err", err)
 	}
 }
 

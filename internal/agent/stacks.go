@@ -19,8 +19,8 @@ import (
 type stacks struct {
 	host *apply.Host
 	log  *slog.Logger
-	// ended is told the stacks whose loop was replaced, to forget what was claimed for them.
-	forget func(stack string)
+	// inherit is told of a stack whose loop was replaced, and of the one that goes on with its project.
+	inherit func(stack, heir string)
 
 	synced map[string]bool // the stacks in sync when last looked; only wake's caller touches it
 
@@ -38,9 +38,9 @@ type running struct {
 	done chan struct{}
 }
 
-func newStacks(host *apply.Host, log *slog.Logger, forget func(string)) *stacks {
+func newStacks(host *apply.Host, log *slog.Logger, inherit func(stack, heir string)) *stacks {
 	return &stacks{
-		host: host, log: log, forget: forget, loops: map[string]*running{}, claims: map[string]string{}, skipped: map[string]bool{},
+		host: host, log: log, inherit: inherit, loops: map[string]*running{}, claims: map[string]string{}, skipped: map[string]bool{},
 	}
 }
 
@@ -184,7 +184,7 @@ func (s *stacks) claim(stack, project string) (string, bool) {
 	if takeover {
 		r.end()
 		<-r.done
-		s.forget(holder)
+		s.inherit(holder, stack)
 		s.log.Info("stack goes on under another file", "was", holder, "stack", stack)
 	}
 

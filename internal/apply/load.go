@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
@@ -82,4 +83,36 @@ func (l *Loop) author(p plan.Project) string {
 	}
 
 	return l.host.Author(p.Source)
+}
+
+// inherit goes on with what is known of the stack under its former name: its file was renamed.
+func (l *Loop) inherit(former string) {
+	led, err := l.host.Ledger.Load(l.stack)
+	if err != nil || led.Project == nil || led.Project.Incus != l.led.Project.Incus {
+		return // Nothing is known of it: what it has is found again in Incus.
+	}
+
+	now := *l.led.Project
+	l.led, l.lost, l.fresh, l.outcome = led, false, nil, ""
+	l.led.RemovedAt, l.led.Orphan, l.led.Confirmed = time.Time{}, false, nil
+	l.env = newEnvironment(led.Generation)
+	for ref := range led.Images {
+		l.env.refreshed[ref] = true // A new name is no reason to ask what is newer.
+	}
+
+	l.host.book.seed(l.led)
+	switch {
+	case led.Pin != nil && led.Pin.File == now.Hash:
+		pinned := *led.Project
+		pinned.Stack, pinned.Source = now.Stack, now.Source
+		pinned.Unlock(now)
+		l.led.Project = &pinned
+	case led.Project.Hash == now.Hash:
+		l.led.Project = &now
+	default:
+		l.accept(now, l.author(now), "the file was renamed, from "+former+", and changed")
+	}
+
+	l.turn.Project = l.led.Project
+	l.log.Info("file renamed", "was", former, "generation", l.led.Generation)
 }

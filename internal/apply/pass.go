@@ -56,6 +56,10 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 
 			return retry // The other's file may be on its way out: this one's may be its new name.
 		}
+
+		if holder != "" && holder != l.stack {
+			l.inherit(holder)
+		}
 	}
 
 	if l.led.Project.PlanOnly {

@@ -193,8 +193,22 @@ func (f *files) wanted() []string {
 	return all
 }
 
+// alike is a file's name in its stack's hash: under another name of the stack, or in another directory, it is the same.
+func (f *files) alike(stack, name string) string {
+	inner, below := strings.CutPrefix(name, f.dir+"/")
+	rest, own := strings.CutPrefix(inner, stack+".")
+	switch {
+	case below && own:
+		return "." + rest
+	case below:
+		return inner
+	}
+
+	return name
+}
+
 // hash is the hex sha256 over names and contents, each with its length before it.
-func (f *files) hash() string {
+func (f *files) hash(stack string) string {
 	h := sha256.New()
 	part := func(b []byte) {
 		var n [8]byte
@@ -203,8 +217,10 @@ func (f *files) hash() string {
 		h.Write(b)
 	}
 
-	for _, name := range f.names() {
-		part([]byte(name))
+	names := f.names()
+	slices.SortStableFunc(names, func(a, b string) int { return strings.Compare(f.alike(stack, a), f.alike(stack, b)) })
+	for _, name := range names {
+		part([]byte(f.alike(stack, name)))
 		part(f.read[name])
 	}
 

@@ -270,3 +270,37 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestHashIsNotOfTheName: a stack whose files are renamed, or moved to another directory, is the same; other contents are
+// not.
+func TestHashIsNotOfTheName(t *testing.T) {
+	load := func(stack, port string) string {
+		t.Helper()
+		dir := t.TempDir()
+		write := func(name, content string) string {
+			path := filepath.Join(dir, name)
+			err := os.WriteFile(path, []byte(content), 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			return path
+		}
+		main := write(stack+".yaml", "name: shop\nservices: {web: {image: nginx, ports: ['"+port+"'], env_file: more.env}}\n")
+		env := write(stack+".env", "A=1\n")
+		write("more.env", "B=1\n")
+		p, err := Load(t.Context(), Input{Stack: stack, Dir: dir, Files: []string{main}, Env: []string{env}})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return p.Hash
+	}
+	if load("shop", "80") != load("store", "80") {
+		t.Error("another name gives another hash")
+	}
+
+	if load("shop", "80") == load("shop", "81") {
+		t.Error("another content gives the same hash")
+	}
+}

@@ -67,7 +67,7 @@ func (t *translation) run() (plan.Project, error) {
 		}
 	}
 
-	t.out.Hash = t.files.hash()
+	t.out.Hash = t.files.hash(t.out.Stack)
 
 	return t.out, nil
 }

@@ -146,3 +146,37 @@ func mustDo(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestMovedStackKeepsAll: under its new name a stack has its ledger and its generations; under the old one nothing.
+func TestMovedStackKeepsAll(t *testing.T) {
+	db := mustOpen(t, filepath.Join(t.TempDir(), "state.db"))
+	defer db.Close()
+	want := generationOf(2)
+	want.Outcome, want.Evidence = "web went back", "it ended"
+	mustDo(t, db.Record("shop", generationOf(1)))
+	mustDo(t, db.Record("shop", want))
+	led := plan.Ledger{Stack: "shop", Generation: 2, Good: map[string]plan.Version{"web": {Generation: 1}}, Project: &plan.Project{Stack: "shop"}}
+	mustDo(t, db.Save(led))
+	mustDo(t, db.Save(plan.Ledger{Stack: "store", Generation: 1, Host: "stays not"}))
+	mustDo(t, db.Move("shop", "store"))
+	got, err := db.Generation("store", 2)
+	mustDo(t, err)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+
+	now, err := db.Load("store")
+	mustDo(t, err)
+	led.Stack = "store"
+	if diff := cmp.Diff(led, now); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+
+	old, err := db.Generations("shop")
+	mustDo(t, err)
+	stacks, err := db.Stacks()
+	mustDo(t, err)
+	if len(old) > 0 || len(stacks) != 1 {
+		t.Errorf("left: %v of %v", old, stacks)
+	}
+}

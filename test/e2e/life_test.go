@@ -269,6 +269,10 @@ func TestRenamedFileChangesNothing(t *testing.T) {
 	run(t, "mv "+directory+"shop.yaml "+directory+"store.yaml")
 	t.Cleanup(func() { _, _ = try(context.WithoutCancel(t.Context()), "rm -f "+directory+"store.yaml") })
 	settled(t, "store")
+	if out := run(t, "ic-agent history store"); !strings.Contains(out, "new stack") || strings.Contains(out, "2 *") {
+		t.Errorf("its history is\n%s", out)
+	}
+
 	after := running(t, "shop", "web-1", "cache-1")
 	if got := restarted(before, after); len(got) > 0 {
 		t.Errorf("restarted: %v", got)
