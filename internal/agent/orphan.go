@@ -183,6 +183,8 @@ func refusal(stack string, err error) error {
 		return &api.Error{Kind: api.BadRequest, Text: "the file of " + stack + " is there", Hint: "remove the file first; it is the stack"}
 	case errors.Is(err, apply.ErrOutOfForce):
 		return &api.Error{Kind: api.BadRequest, Text: "the stack " + stack + " has no file, or none that was accepted", Hint: "put its compose file into the directory first; \"ic-agent check FILE\" says what is wrong with one"}
+	case errors.Is(err, apply.ErrNoData):
+		return &api.Error{Kind: api.BadRequest, Text: err.Error(), Hint: "without --data only the version goes back, and the data stays"}
 	case errors.Is(err, apply.ErrProtected):
 		return &api.Error{Kind: api.BadRequest, Text: stack + " is protected", Hint: fmt.Sprintf("\"ic-agent confirm-removal %s\" comes first", stack)}
 	case away(err):

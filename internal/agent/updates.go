@@ -38,8 +38,16 @@ func (a *Agent) History(_ context.Context, stack string) ([]api.Generation, erro
 }
 
 func generationOf(g plan.Generation, v *apply.View) api.Generation {
+	var snapshots []string
+	for _, s := range v.Ledger.Snapshots {
+		if s.Generation == g.Number && s.Service != "" {
+			snapshots = append(snapshots, s.Pool+"/"+s.Volume+"/"+s.Name)
+		}
+	}
+
 	return api.Generation{
-		Number: g.Number, At: g.At, Who: g.Who, Why: g.Why, Outcome: g.Outcome, OutcomeAt: g.OutcomeAt, Evidence: g.Evidence,
+		Snapshots: snapshots,
+		Number:    g.Number, At: g.At, Who: g.Who, Why: g.Why, Outcome: g.Outcome, OutcomeAt: g.OutcomeAt, Evidence: g.Evidence,
 		Digests: g.Digests, Plan: g.Plan, Current: g.Number == v.Ledger.Generation,
 	}
 }
@@ -97,16 +105,27 @@ func (a *Agent) Rollback(ctx context.Context, r api.RollbackRequest, by string) 
 		return api.ActionReply{}, &api.Error{Kind: api.BadRequest, Text: "generation " + strconv.FormatUint(r.Generation, 10) + " was the project " + g.Project.Name}
 	}
 
-	done := make(chan struct{})
-	a.stacks.loop(r.Stack).Rollback(r.Generation, by, done)
-	err = await(ctx, done)
-	if err != nil {
-		return api.ActionReply{}, err
+	var kept []plan.Snapshot
+	if r.Data {
+		kept, err = a.stacks.loop(r.Stack).RollbackWithData(ctx, r.Generation, by)
+	} else {
+		done := make(chan struct{})
+		a.stacks.loop(r.Stack).Rollback(r.Generation, by, done)
+		err = await(ctx, done)
 	}
 
-	return api.ActionReply{Text: fmt.Sprintf(
-		"%s is generation %d again (as generation %d). Its file is another one now: edit it, or run \"ic-agent retry %s\", to go on with it.",
-		r.Stack, r.Generation, a.stacks.loop(r.Stack).View().Ledger.Generation, r.Stack)}, nil
+	if err != nil {
+		return api.ActionReply{}, refusal(r.Stack, err)
+	}
+
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s is generation %d again. Its file is another one now: edit it, or run \"ic-agent retry %s\", to go on with it.",
+		r.Stack, r.Generation, r.Stack)
+	for _, s := range kept {
+		fmt.Fprintf(&text, "\nThe volume %s holds its data of then; what it held until now is its snapshot %s.", s.Volume, s.Name)
+	}
+
+	return api.ActionReply{Text: text.String()}, nil
 }
 
 // previous is the newest generation that did well and is another one than the one in force.

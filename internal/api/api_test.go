@@ -239,7 +239,7 @@ func TestEveryVerbReachesTheBackendAndBack(t *testing.T) {
 	if uerr != nil {
 		t.Fatal(uerr)
 	}
-	done, err := c.Rollback(ctx, "blog", 3)
+	done, err := c.Rollback(ctx, RollbackRequest{Stack: "blog", Generation: 3})
 	same(t, "rollback", ActionReply{me.Username + " blog 3"}, done, err)
 	done, err = c.Retry(ctx, "blog", "web")
 	same(t, "retry", ActionReply{me.Username + " blog web"}, done, err)

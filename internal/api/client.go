@@ -106,10 +106,10 @@ func (c *Client) Why(ctx context.Context, stack, service string) (ActionReply, e
 	return r, err
 }
 
-// Rollback makes an earlier generation the wanted one; 0 means the last other one that did well.
-func (c *Client) Rollback(ctx context.Context, stack string, generation uint64) (ActionReply, error) {
+// Rollback makes an earlier generation the wanted one; see RollbackRequest.
+func (c *Client) Rollback(ctx context.Context, req RollbackRequest) (ActionReply, error) {
 	var r ActionReply
-	err := c.call(ctx, http.MethodPost, "/v1/rollback", RollbackRequest{Stack: stack, Generation: generation}, &r)
+	err := c.call(ctx, http.MethodPost, "/v1/rollback", req, &r)
 	return r, err
 }
 

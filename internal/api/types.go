@@ -287,6 +287,8 @@ type Generation struct {
 	Digests map[string]string `json:"digests,omitempty"`
 	// Plan is the first plan made for it.
 	Plan string `json:"plan,omitempty"`
+	// Snapshots are those taken of volumes before its update, "pool/volume/snapshot".
+	Snapshots []string `json:"snapshots,omitempty"`
 	// Current says that it is the one in force.
 	Current bool `json:"current,omitempty"`
 	// Documents are its files, and what they mean in Incus as one more; only of a single generation.
@@ -306,6 +308,8 @@ type Document struct {
 type RollbackRequest struct {
 	Stack      string `json:"stack"`
 	Generation uint64 `json:"generation,omitempty"`
+	// Data brings back, too, what the volumes held when that generation was given up, from their snapshots.
+	Data bool `json:"data,omitempty"`
 }
 
 // RetryRequest asks to try what was given up: of one service, or, without one, the whole stack and its file.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -201,6 +202,12 @@ func (l *Loop) reflect(op plan.Op) {
 		name = op.Name
 	case plan.StopInstance:
 		name, status = op.Name, plan.Stopped
+	case plan.SnapshotVolume:
+		l.led.Snapshots = append(l.led.Snapshots, op.Snapshot)
+		return
+	case plan.DeleteSnapshot:
+		l.led.Snapshots = slices.DeleteFunc(l.led.Snapshots, func(s plan.Snapshot) bool { return s == op.Snapshot })
+		return
 	default:
 		return
 	}

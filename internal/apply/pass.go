@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -223,6 +224,10 @@ func (l *Loop) seen(have plan.Observed) {
 		_, there := have.Instances[name]
 		return !there // Deleting it was another word than stopping it.
 	})
+	l.led.Snapshots = slices.DeleteFunc(l.led.Snapshots, func(s plan.Snapshot) bool {
+		_, there := have.Volumes[s.Pool+"/"+s.Volume]
+		return !there
+	})
 	maps.DeleteFunc(l.led.Exits, func(name string, e plan.Exit) bool { return !have.Instances[name].LastUsed.Equal(e.Run) })
 }
 
@@ -339,7 +344,7 @@ func (l *Loop) stuck(ctx context.Context, p plan.Plan, failed map[plan.ID]error,
 
 	repair := l.repair
 	l.repair = false
-	if l.refused(ctx, failed) || repair {
+	if l.unsaved(p, failed) || l.refused(ctx, failed) || repair {
 		l.notBefore, l.failures = time.Time{}, 0
 		return soon
 	}

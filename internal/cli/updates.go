@@ -50,6 +50,9 @@ became of it. The last fifty are kept, as far as there is room, and always what 
 			}
 			t.print(w, "")
 			for _, g := range all {
+				for _, s := range g.Snapshots {
+					fmt.Fprintf(w, "\nthe data before generation %d: snapshot %s\n", g.Number, s)
+				}
 				if g.Evidence != "" {
 					fmt.Fprintf(w, "\ngeneration %d:\n%s\n", g.Number, indent(g.Evidence))
 				}
@@ -148,11 +151,14 @@ func printDiff(w io.Writer, from, to api.Generation) {
 }
 
 func (c *cli) rollback() *cobra.Command {
-	return &cobra.Command{
+	var data bool
+	cmd := &cobra.Command{
 		Use:   "rollback STACK [GENERATION]",
 		Short: "Go back to an earlier version of a stack",
 		Long: `Go back to an earlier version of a stack: its files' content, its images and its settings, as they were
-then. Without a generation it is the newest earlier one that did well. Volumes are not touched.
+then. Without a generation it is the newest earlier one that did well. Volumes are not touched, unless with
+--data: then they hold again what they did when that generation was given up, from the snapshots that
+x-ic-agent: {snapshot: true} had taken; what they hold now is kept as a snapshot, too.
 
 The user's file stays as it is, and "ic-agent status" says that it differs. The next edit of the file ends
 the rollback, and so does "ic-agent retry STACK".`,
@@ -167,7 +173,7 @@ the rollback, and so does "ic-agent retry STACK".`,
 					return misused(fmt.Errorf("%q is not the number of a generation: \"ic-agent history %s\" lists them", args[1], args[0]))
 				}
 			}
-			r, err := c.client().Rollback(cmd.Context(), args[0], n)
+			r, err := c.client().Rollback(cmd.Context(), api.RollbackRequest{Stack: args[0], Generation: n, Data: data})
 			if err != nil {
 				return err
 			}
@@ -175,6 +181,8 @@ the rollback, and so does "ic-agent retry STACK".`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&data, "data", false, "bring back the data of that time, too")
+	return cmd
 }
 
 func (c *cli) retry() *cobra.Command {

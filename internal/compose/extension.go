@@ -47,8 +47,6 @@ type extRule struct {
 	need  []string
 	// one says that exactly one of the keys below must be there.
 	one bool
-	// later says that this version reads the key and does nothing about it yet.
-	later bool
 }
 
 // extensionOf reads an x-ic-agent mapping by its rules: typed values by key, without those that are refused.
@@ -88,10 +86,6 @@ func (t *translation) extMapping(key string, r extRule, v any) map[string]any {
 		if i < 0 {
 			t.unknownExt(join(key, k), k, names)
 			continue
-		}
-
-		if r.below[i].later {
-			t.warn(join(key, k), "not yet honoured by this version")
 		}
 
 		value, ok := t.extValue(join(key, k), r.below[i], m[k])

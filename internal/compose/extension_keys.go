@@ -139,8 +139,8 @@ var serviceExt = []extRule{
 		says: "The project's `update`, for this service.",
 	},
 	{
-		name: "snapshot", kind: extFlag, example: "true", later: true,
-		says: "Takes a snapshot of the service's volumes before an update.",
+		name: "snapshot", kind: extFlag, example: "true",
+		says: "Takes a snapshot of the service's volumes before an update that restarts it; the newest three are kept.",
 	},
 	{
 		name: "protect", kind: extFlag, example: "true",

@@ -145,12 +145,7 @@ func page(b *strings.Builder, above string, rules []extRule) {
 	}
 
 	for _, r := range rules {
-		says := r.says
-		if r.later {
-			says += " *Read, and not honoured yet.*"
-		}
-
-		fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", above+r.name, r.example, says)
+		fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", above+r.name, r.example, r.says)
 		page(b, above+r.name+".", r.below)
 	}
 }

@@ -41,6 +41,12 @@ func (c *Client) do(ctx context.Context, project string, op plan.Op) (what strin
 		return "copy the image's files into volume " + op.Name + " in pool " + op.Pool + in, c.seedVolume(ctx, project, op)
 	case plan.UpdateVolume:
 		return "update volume " + op.Name + " in pool " + op.Pool + in, c.updateVolume(ctx, project, op)
+	case plan.SnapshotVolume:
+		return "take the snapshot " + op.Name + " of volume " + op.Volume + " in pool " + op.Pool + in, c.snapshotVolume(ctx, project, op)
+	case plan.DeleteSnapshot:
+		return "delete the snapshot " + op.Name + " of volume " + op.Volume + " in pool " + op.Pool + in, c.deleteSnapshot(ctx, project, op)
+	case plan.RestoreVolume:
+		return "restore the snapshot " + op.Name + " of volume " + op.Volume + " in pool " + op.Pool + in, c.restoreVolume(ctx, project, op)
 	case plan.DeleteVolume:
 		return "delete volume " + op.Name + " in pool " + op.Pool + in, c.deleteVolume(ctx, project, op)
 	case plan.PullImage:

@@ -92,6 +92,7 @@ var texts = []struct {
 	{"already defined on another nic", ErrInUse},
 	{"address already in use", ErrInUse},
 	{"is still in use", ErrInUse},
+	{"used by running instances", ErrInUse},
 	{"is currently in use", ErrInUse},
 	{"only empty projects can be removed", ErrInUse},
 	{"instance must be stopped", ErrInUse},

@@ -89,6 +89,8 @@ type DesiredInstance struct {
 	Forwards []Forward
 	// Drain is the time between the withdrawal of its names and its stop signal, where it is stopped.
 	Drain time.Duration
+	// Snapshot is taken of its volumes when it is changed, once it is stopped; without a name none is.
+	Snapshot Snapshot
 	// Lasting says that its program is not to end (restart: always or unless-stopped).
 	Lasting bool
 	// Leave says that it is not touched in this pass, whatever it is like.

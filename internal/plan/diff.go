@@ -33,6 +33,7 @@ func Diff(want Desired, have Observed, led Ledger) Plan {
 	}
 
 	d.surplusNetworks()
+	d.surplusSnapshots()
 	if d.hopeless() {
 		d.plan.Steps = nil
 	}
@@ -76,6 +77,8 @@ type differ struct {
 	// have not yet got the image's files.
 	made     map[string]bool
 	seedless map[string]DesiredVolume
+	// snapped are the volumes, by "pool/name", that this plan takes a snapshot of.
+	snapped map[string]bool
 	// ours are the instances that carry our owner key, sorted.
 	ours []string
 }
@@ -84,7 +87,7 @@ type differ struct {
 func newDiffer(want Desired, have Observed, led Ledger) *differ {
 	d := &differ{
 		want: want, have: have, led: led, last: map[ID]int{}, turned: map[string]bool{}, stopped: map[string]bool{},
-		made: map[string]bool{}, seedless: map[string]DesiredVolume{},
+		made: map[string]bool{}, seedless: map[string]DesiredVolume{}, snapped: map[string]bool{},
 		services: map[string][]*DesiredInstance{}, missing: map[string][]Blocked{}, clients: map[string][]*DesiredInstance{},
 		plan: Plan{Stack: want.Stack, Blocked: slices.Clone(want.Blocked), Warnings: slices.Clone(want.Warnings)},
 	}

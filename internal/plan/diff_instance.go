@@ -289,6 +289,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 		start = true
 	}
 
+	d.snapshot(w, c.restart)
 	d.carry(w, have, c, cause)
 	if start && !(c.restart && running) && d.waits(w) {
 		return

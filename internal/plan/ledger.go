@@ -46,6 +46,8 @@ type Ledger struct {
 	// Hurried are the services whose change does not wait for the window, with the generation of which somebody said
 	// so; "" is all of them.
 	Hurried map[string]uint64
+	// Snapshots are those that we took of volumes and have not deleted.
+	Snapshots []Snapshot
 	// Released says that somebody gave the stack out of our hands: its file is left alone until it is adopted.
 	Released bool
 	// Pin says that somebody went back to an earlier generation; nil while the file is followed.
@@ -83,7 +85,7 @@ func (l Ledger) Snapshot() Ledger {
 	l.Good, l.Last, l.Intents = maps.Clone(l.Good), maps.Clone(l.Last), maps.Clone(l.Intents)
 	l.Rootless, l.Hurried = maps.Clone(l.Rootless), maps.Clone(l.Hurried)
 	l.Parked, l.Expired, l.Confirmed = maps.Clone(l.Parked), maps.Clone(l.Expired), maps.Clone(l.Confirmed)
-	l.Conditions = slices.Clone(l.Conditions)
+	l.Conditions, l.Snapshots = slices.Clone(l.Conditions), slices.Clone(l.Snapshots)
 	l.Addresses = maps.Clone(l.Addresses)
 	for network, addrs := range l.Addresses {
 		l.Addresses[network] = maps.Clone(addrs)

@@ -74,7 +74,11 @@ func drain(v reflect.Value) {
 	case v.Kind() == reflect.Slice && v.Len() > 0 && v.Type().Elem().Kind() == reflect.String:
 		v.Index(0).SetString("written later")
 	case v.Kind() == reflect.Slice && v.Len() > 0:
-		v.Index(0).FieldByName("Text").SetString("written later")
+		for _, field := range v.Index(0).Fields() {
+			if field.Kind() == reflect.String {
+				field.SetString("written later")
+			}
+		}
 	case v.Kind() == reflect.Pointer && !v.IsNil():
 		drain(v.Elem())
 	case v.Kind() == reflect.Bool:

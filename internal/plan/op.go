@@ -51,6 +51,12 @@ type (
 		Pool, Name string
 		Set        map[string]string
 	}
+	// SnapshotVolume takes a snapshot of a volume; one of its name is a success.
+	SnapshotVolume struct{ Snapshot }
+	// DeleteSnapshot deletes a snapshot that we took.
+	DeleteSnapshot struct{ Snapshot }
+	// RestoreVolume makes a volume that nothing running uses hold what its snapshot does.
+	RestoreVolume struct{ Snapshot }
 	// DeleteVolume deletes a custom volume with the data in it. Only Destroy plans it.
 	DeleteVolume struct{ Pool, Name string }
 
@@ -138,6 +144,9 @@ func (DeleteNetwork) op()   {}
 func (CreateVolume) op()    {}
 func (SeedVolume) op()      {}
 func (UpdateVolume) op()    {}
+func (SnapshotVolume) op()  {}
+func (DeleteSnapshot) op()  {}
+func (RestoreVolume) op()   {}
 func (DeleteVolume) op()    {}
 func (PullImage) op()       {}
 func (DeleteImage) op()     {}

@@ -158,6 +158,12 @@ func verb(op Op) string {
 		return "place the files of"
 	case SeedVolume:
 		return "copy the image's files into"
+	case SnapshotVolume:
+		return "take the snapshot " + op.Name + " of"
+	case DeleteSnapshot:
+		return "delete the snapshot " + op.Name + " of"
+	case RestoreVolume:
+		return "restore the snapshot " + op.Name + " of"
 	case MakeHostDir:
 		return "make " + op.Path + " on the host for"
 	case MakeTargets:

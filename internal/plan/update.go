@@ -142,6 +142,10 @@ func slots(p RolloutPolicy, all int) int {
 func (u *update) move(busy int, waits string) {
 	free := slots(u.s.Rollout, len(u.members)) - busy
 	gate := u.gate()
+	if gate == "" {
+		gate = u.unsaved()
+	}
+
 	switch {
 	case gate != "":
 		waits, free = gate, 0
@@ -154,7 +158,7 @@ func (u *update) move(busy int, waits string) {
 		_, tried := u.ro.Trials[m.now.Name]
 		switch {
 		case m.at && m.exists, tried:
-			u.want(m.now)
+			u.want(u.saved(m))
 			continue
 		case !m.exists, !m.running && gate == "":
 		case free <= 0:
@@ -169,7 +173,7 @@ func (u *update) move(busy int, waits string) {
 			u.ro.Trials[m.now.Name] = Trial{Boot: m.now.Config[KeyBoot], Moved: u.in.Now}
 		}
 
-		w := m.now
+		w := u.saved(m)
 		if u.served() {
 			w.Drain = drain
 		}
@@ -219,6 +223,26 @@ func (u *update) gate() string {
 	}
 
 	return ""
+}
+
+// saved is the new version of an instance, with the snapshot that comes before it.
+func (u *update) saved(m member) DesiredInstance {
+	w := m.now
+	if u.s.Snapshot && !m.at && m.hasWas {
+		w.Snapshot = Snapshot{Name: SnapshotName(u.ro.Since), Generation: u.ro.Generation, Service: u.s.Name, At: u.ro.Since}
+	}
+
+	return w
+}
+
+// unsaved says that the snapshot before the update could not be taken, until it is tried again; empty when it could.
+func (u *update) unsaved() string {
+	if u.ro.Unsaved == "" || !u.in.Now.Before(u.ro.NotBefore) {
+		u.ro.Unsaved = ""
+		return ""
+	}
+
+	return "the snapshot before it failed, and is tried again at " + u.ro.NotBefore.Format(time.TimeOnly) + ": " + u.ro.Unsaved
 }
 
 // done ends the update when every instance has the new version and is well.

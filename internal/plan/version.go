@@ -77,6 +77,8 @@ type Rollout struct {
 	Surge *Trial
 	// NotBefore is when the next instance may change (delay).
 	NotBefore time.Time
+	// Unsaved says why the snapshot before it could not be taken; until NotBefore, the version before runs on.
+	Unsaved string
 	// Reason says what went wrong; empty while nothing has.
 	Reason string
 	// Evidence is what the failed instance last wrote and what its probe said.

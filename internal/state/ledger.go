@@ -36,6 +36,7 @@ func fields(l *plan.Ledger) map[string]any {
 		"pin":        &l.Pin,
 		"hurried":    &l.Hurried,
 		"released":   &l.Released,
+		"snapshots":  &l.Snapshots,
 		"last":       &l.Last,
 		"conditions": &l.Conditions,
 		"removed":    &l.RemovedAt,

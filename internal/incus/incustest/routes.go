@@ -34,6 +34,10 @@ func (s *Server) routes() *http.ServeMux {
 		"PUT /1.0/storage-pools/{pool}/volumes/custom/{name}":    s.putVolume,
 		"DELETE /1.0/storage-pools/{pool}/volumes/custom/{name}": s.deleteVolume,
 
+		"POST /1.0/storage-pools/{pool}/volumes/custom/{name}/snapshots":              s.postSnapshot,
+		"GET /1.0/storage-pools/{pool}/volumes/custom/{name}/snapshots/{snapshot}":    s.getSnapshot,
+		"DELETE /1.0/storage-pools/{pool}/volumes/custom/{name}/snapshots/{snapshot}": s.deleteSnapshot,
+
 		"GET /1.0/images":                  s.getImages,
 		"POST /1.0/images":                 s.postImage,
 		"GET /1.0/images/{fingerprint}":    s.getImage,

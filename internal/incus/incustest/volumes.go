@@ -122,6 +122,9 @@ func (s *Server) putVolume(r *http.Request) reply {
 			return fail(http.StatusInternalServerError, "Invalid option for volume %q option %q", name, c)
 		}
 	}
+	if req.Restore != "" {
+		return s.restore(key{v.Project, pool + "/" + name}, req.Restore)
+	}
 	config := api.ConfigMap{}
 	maps.Copy(config, req.Config)
 	maps.DeleteFunc(config, func(_, v string) bool { return v == "" })
@@ -142,6 +145,7 @@ func (s *Server) deleteVolume(r *http.Request) reply {
 		return failed(badRequest("The storage volume is still in use"))
 	}
 	delete(s.volumes, k)
+	delete(s.snapshots, k)
 	s.emit(k.project, api.EventLifecycleStorageVolumeDeleted, ref(k.project, "storage-pools", pool, "volumes", "custom", name), "", s.requestor(), nil)
 	return ok(nil)
 }

@@ -19,7 +19,9 @@ type world struct {
 	pools     []string
 	networks  map[string]*api.Network
 	volumes   map[key]*api.StorageVolume // name is "pool/volume"
-	images    map[key]*Image             // name is the fingerprint
+	snapshots map[key][]string           // of volumes
+	restored  []string
+	images    map[key]*Image // name is the fingerprint
 	instances map[key]*instance
 	catalogue map[string]Image // by "server alias"
 	macs      int
@@ -45,6 +47,7 @@ func newWorld(pools []string) *world {
 		pools:     pools,
 		networks:  map[string]*api.Network{},
 		volumes:   map[key]*api.StorageVolume{},
+		snapshots: map[key][]string{},
 		images:    map[key]*Image{},
 		instances: map[key]*instance{},
 		catalogue: map[string]Image{},

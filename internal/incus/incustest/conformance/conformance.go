@@ -80,6 +80,7 @@ var cases = []struct {
 	{"a network whose maker went away is never finished, and can be made anew", networkPending},
 	{"a volume is made once and observed with its users", volumeLife},
 	{"a volume tells what is in it", volumeWithin},
+	{"a volume's snapshots are taken once, restored while nothing uses it, and deleted", volumeSnapshots},
 	{"an image is pulled and kept", imagePulled},
 	{"an image carries what is noted of it", imageNoted},
 	{"an image of the same layers with another config is refused", imageCollides},

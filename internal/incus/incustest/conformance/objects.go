@@ -278,3 +278,16 @@ func owned(s *suite) {
 		s.Errorf("got %+v", list)
 	}
 }
+
+func volumeSnapshots(s *suite) {
+	pool := s.observe().Server.Pool
+	s.do(createProject(), plan.CreateVolume{Pool: pool, Name: "data"})
+	one := plan.Snapshot{Pool: pool, Volume: "data", Name: "ic-agent-1"}
+	s.do(plan.SnapshotVolume{Snapshot: one}, plan.SnapshotVolume{Snapshot: one})
+	if have := s.observe().Volumes; len(have) != 1 {
+		s.Errorf("the volumes are %v", have)
+	}
+	s.do(plan.RestoreVolume{Snapshot: one}, plan.DeleteSnapshot{Snapshot: one}, plan.DeleteSnapshot{Snapshot: one})
+	s.fails(plan.RestoreVolume{Snapshot: one}, incus.ErrNotFound)
+	s.fails(plan.SnapshotVolume{Snapshot: plan.Snapshot{Pool: pool, Volume: "other", Name: "ic-agent-1"}}, incus.ErrNotFound)
+}
