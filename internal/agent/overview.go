@@ -61,8 +61,12 @@ func namesOf(o dns.Overview, st dns.Status) api.NamesReply {
 		r.Views = append(r.Views, out)
 	}
 
+	r.Views = append(r.Views, api.NamesView{Name: "host", Foreign: "asked for", Replies: st.Replies["host"]})
+	if slices.ContainsFunc(st.Listeners, func(l dns.ListenerStatus) bool { return l.LAN }) {
+		r.Views = append(r.Views, api.NamesView{Name: "the LAN", Foreign: "refused", Replies: st.Replies["lan"]})
+	}
+
 	r.Views = append(r.Views,
-		api.NamesView{Name: "host", Foreign: "asked for", Replies: st.Replies["host"]},
 		api.NamesView{Name: "strangers", Foreign: "refused, like all", Replies: st.Replies["stranger"]})
 	for _, p := range o.Projects {
 		r.Zones = append(r.Zones, api.NamesZone{Name: p.Zone, Names: p.Names, Instances: p.Instances, Answered: p.Answered})

@@ -44,9 +44,9 @@ type NamesListener struct {
 	Error string `json:"error,omitempty"`
 }
 
-// NamesView is who is told the same: the clients of a network, the host, and strangers, who are refused.
+// NamesView is who is told the same: the clients of a network, the host, the LAN, and strangers, who are refused.
 type NamesView struct {
-	// Name is "shop/front", "host" or "strangers"; Bridge the network's name in Incus, empty when it is none.
+	// Name is "shop/front", "host", "the LAN" or "strangers"; Bridge the network's name in Incus, empty when it is none.
 	Name    string   `json:"name"`
 	Bridge  string   `json:"bridge,omitempty"`
 	Subnets []string `json:"subnets,omitempty"`

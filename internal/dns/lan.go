@@ -20,5 +20,5 @@ func (l LAN) view(local, src netip.Addr) View {
 	if src != local && !slices.ContainsFunc(l.Allow, func(p netip.Prefix) bool { return p.Contains(src) }) {
 		return View{refused: fmt.Sprintf("%s is not on the access list", src)}
 	}
-	return View{known: true, host: true, inside: "the LAN is told our names only"}
+	return View{known: true, host: true, lan: true, inside: "the LAN is told our names only"}
 }

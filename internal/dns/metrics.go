@@ -31,9 +31,9 @@ func (t *tally) read() map[string]uint64 {
 type published struct {
 	zone *Zone
 	// edition counts what was published: packed answers of another one are worth nothing.
-	edition         uint64
-	nets            []*tally // by network.index
-	host, strangers *tally
+	edition              uint64
+	nets                 []*tally // by network.index
+	host, lan, strangers *tally
 }
 
 // tally returns where replies to a view are counted.
@@ -41,6 +41,8 @@ func (p *published) tally(v *View) *tally {
 	switch {
 	case v.net != nil:
 		return p.nets[v.net.index]
+	case v.lan:
+		return p.lan
 	case v.host:
 		return p.host
 	}
@@ -60,7 +62,7 @@ func (s *Server) publishable(z *Zone) *published {
 		return t
 	}
 	s.editions++
-	p := &published{zone: z, edition: s.editions, host: of("host"), strangers: of("stranger")}
+	p := &published{zone: z, edition: s.editions, host: of("host"), lan: of("lan"), strangers: of("stranger")}
 	if z != nil {
 		for _, n := range z.nets {
 			p.nets = append(p.nets, of(n.Name))

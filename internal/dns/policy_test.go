@@ -365,6 +365,9 @@ func TestD37LANListener(t *testing.T) {
 	if up.count() != 0 {
 		t.Error("the LAN was served a foreign name")
 	}
+	if got := fmt.Sprint(r.Status().Replies["lan"]); got != "map[NOERROR:4 REFUSED:2]" {
+		t.Errorf("counted %s", got)
+	}
 }
 
 func TestB5Cookies(t *testing.T) {

@@ -13,6 +13,8 @@ type View struct {
 	refused string
 	// host sees every name of every network.
 	host bool
+	// lan is whether it is a machine beyond our networks that is told what the host is, but for foreign names.
+	lan bool
 	// shape says where a bare name is looked up first and which networks are seen; nil for the host.
 	shape *shape
 	// net is the network the question comes from; nil for the host.
@@ -26,9 +28,11 @@ type View struct {
 // Forwards tells whether foreign names are looked up elsewhere for this view: the RA flag (RFC 1035 4.1.1).
 func (v View) Forwards() bool { return v.known && v.inside == "" }
 
-// String names the view as counters and logs do: the network, "host", or "stranger".
+// String names the view as counters and logs do: the network, "host", "lan", or "stranger".
 func (v View) String() string {
 	switch {
+	case v.lan:
+		return "lan"
 	case v.net != nil:
 		return v.net.Name
 	case v.host:
