@@ -96,7 +96,7 @@ func (l *Loop) conclude(f *findings) {
 }
 
 // save writes the ledger. A ledger that cannot be written does not keep services from running: everything in it
-// can be found again.
+// can be found again. It is said once, and tried again with each pass.
 func (l *Loop) save() {
 	empty := l.led.Project == nil && l.led.Generation == 0 && len(l.led.Conditions) == 0
 	if empty || reflect.DeepEqual(l.led, l.saved) { // to write it out again, only to compare, costs more
@@ -104,10 +104,30 @@ func (l *Loop) save() {
 	}
 
 	err := l.host.Ledger.Save(l.led)
-	if err != nil {
+	switch {
+	case err != nil && l.unsaved == "":
 		l.log.Error("ledger not saved: going on without", "err", err)
+	case err == nil && l.unsaved != "":
+		l.log.Info("ledger saved again")
+	}
+
+	l.unsaved = ""
+	if err != nil {
+		l.unsaved = err.Error()
 		return
 	}
 
 	l.saved = l.led.Snapshot()
+}
+
+// unsavedCondition says that what is learned would be lost; there is none where all is saved.
+func (l *Loop) unsavedCondition() []plan.Condition {
+	if l.unsaved == "" {
+		return nil
+	}
+
+	return []plan.Condition{{
+		Type: "StateNotPersisted",
+		Text: "what the agent learns is not on disk: " + l.unsaved + "; services run on, and it is written as soon as that is possible: look at the file system of its state directory (df, mount)",
+	}}
 }

@@ -88,6 +88,7 @@ var texts = []struct {
 	{"etag doesn't match", ErrConflict},
 	{"no space left on device", ErrNoSpace},
 	{"disk quota exceeded", ErrNoSpace},
+	{"run out of disk space", ErrNoSpace},
 	{"already used on network", ErrInUse},
 	{"already defined on another nic", ErrInUse},
 	{"address already in use", ErrInUse},

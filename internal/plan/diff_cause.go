@@ -27,11 +27,11 @@ func startCause(led Ledger, w DesiredInstance, have ObservedInstance) string {
 
 // changeCause puts the most telling difference first.
 func (d *differ) changeCause(w DesiredInstance, have ObservedInstance, c changes) string {
+	var parts []string
 	if d.rootless(w, have) {
-		return "its root filesystem is lost or half made: it is made anew; its volumes and addresses stay"
+		parts = append(parts, "its root filesystem is lost or half made: it is made anew; its volumes and addresses stay")
 	}
 
-	var parts []string
 	if have.Config[KeyAdopted] != "" && (c.restart || len(c.devices) > 0) {
 		return "adopted, and not as the file says: " + strings.Join(Disagreements(w, have), "; ")
 	}
