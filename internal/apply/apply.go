@@ -180,8 +180,8 @@ const (
 	lateAnswer = 2 * time.Second
 	// doubt is for how long after a failed start an instance that seems to run is not believed.
 	doubt = 5 * time.Second
-	// unsavedRetry is the time between two tries to write a ledger that could not be written.
-	unsavedRetry = time.Minute
+	// unwrittenRetry is the time between two tries to write a ledger that could not be written.
+	unwrittenRetry = time.Minute
 	// rounds bounds the plans of one pass: what does not settle in so many is named and left.
 	rounds = 4
 )

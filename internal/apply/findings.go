@@ -105,29 +105,29 @@ func (l *Loop) save() {
 
 	err := l.host.Ledger.Save(l.led)
 	switch {
-	case err != nil && l.unsaved == "":
+	case err != nil && l.unwritten == "":
 		l.log.Error("ledger not saved: going on without", "err", err)
-	case err == nil && l.unsaved != "":
+	case err == nil && l.unwritten != "":
 		l.log.Info("ledger saved again")
 	}
 
-	l.unsaved = ""
+	l.unwritten = ""
 	if err != nil {
-		l.unsaved = err.Error()
+		l.unwritten = err.Error()
 		return
 	}
 
 	l.saved = l.led.Snapshot()
 }
 
-// unsavedCondition says that what is learned would be lost; there is none where all is saved.
-func (l *Loop) unsavedCondition() []plan.Condition {
-	if l.unsaved == "" {
+// unwrittenCondition says that what is learned would be lost; there is none where all is saved.
+func (l *Loop) unwrittenCondition() []plan.Condition {
+	if l.unwritten == "" {
 		return nil
 	}
 
 	return []plan.Condition{{
 		Type: "StateNotPersisted",
-		Text: "what the agent learns is not on disk: " + l.unsaved + "; services run on, and it is written as soon as that is possible: look at the file system of its state directory (df, mount)",
+		Text: "what the agent learns is not on disk: " + l.unwritten + "; services run on, and it is written as soon as that is possible: look at the file system of its state directory (df, mount)",
 	}}
 }

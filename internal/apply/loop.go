@@ -37,7 +37,7 @@ type Loop struct {
 	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
 	notBefore time.Time
 	repair    bool             // a root filesystem was found lost: its repair does not wait
-	unsaved   string           // why the ledger is not on disk; empty when it is
+	unwritten string           // why the ledger is not on disk; empty when it is
 	ends      map[string]ends  // what was said of instances that ended
 	blind     time.Time        // until when Incus did not answer, or late
 	unseen    bool             // it did not answer the last time
@@ -226,8 +226,8 @@ func (l *Loop) once(ctx context.Context) time.Duration {
 		next = min(next, max(time.Until(l.checkAt), 10*time.Millisecond))
 	}
 
-	if l.unsaved != "" {
-		next = min(next, unsavedRetry)
+	if l.unwritten != "" {
+		next = min(next, unwrittenRetry)
 	}
 
 	l.turn.Next = time.Now().Add(next)
@@ -322,7 +322,7 @@ func (l *Loop) grace() time.Duration {
 func (l *Loop) publish() {
 	v := l.turn
 	v.Owner, v.Ledger = l.host.Owner, l.led.Snapshot()
-	v.Ledger.Conditions = append(v.Ledger.Conditions, l.unsavedCondition()...)
+	v.Ledger.Conditions = append(v.Ledger.Conditions, l.unwrittenCondition()...)
 	l.view.Store(&v)
 	if l.host.Publish != nil {
 		l.host.Publish()

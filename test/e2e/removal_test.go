@@ -145,6 +145,16 @@ func TestAdoptRestartsNothing(t *testing.T) {
 	if r := restarted(before, after); len(r) != 1 || after["web-1"].Config["user.ic-agent.adopted"] != "" {
 		t.Errorf("restarted: %v; web-1 carries %q", r, after["web-1"].Config["user.ic-agent.adopted"])
 	}
+
+	// The network becomes ours, too: its dnsmasq ends, and names are answered by the agent.
+	run(t, "ic-agent adopt taken --networks --yes")
+	eventually(t, "the network to be ours", func(ctx context.Context) error {
+		_, err := try(ctx, "test \"$(incus network get taken-default ipv4.dhcp)$(incus network get taken-default raw.dnsmasq)\" = false")
+		return err
+	})
+	settled(t, "taken")
+	running(t, "taken", "web-1", "db-1")
+	saysInside(t, "taken", "web-1", "sh -c 'nslookup db.taken.incus | grep -c \"Address: 10.79.1\"'", "1")
 }
 
 // post_start runs once for each start, whoever starts; one that fails holds what depends on its service; pre_stop runs
