@@ -61,19 +61,16 @@ func (d *differ) foreign(w DesiredInstance, have ObservedInstance) {
 		}
 	}
 
-	for k := range setBefore(have.Config) {
-		keys = slices.DeleteFunc(keys, func(other string) bool { return other == k })
+	if len(keys) > 0 {
+		before := slices.Collect(setBefore(have.Config))
+		keys = slices.DeleteFunc(keys, func(k string) bool { return slices.Contains(before, k) })
 	}
 
 	all := allDevices(w)
 	for n := range have.Devices {
-		if all[n] == nil {
+		if all[n] == nil && !slices.Contains(strings.Fields(have.Config[KeyDevices]), n) {
 			devices = append(devices, "the device "+n)
 		}
-	}
-
-	for n := range strings.FieldsSeq(have.Config[KeyDevices]) {
-		devices = slices.DeleteFunc(devices, func(other string) bool { return other == "the device "+n })
 	}
 
 	slices.Sort(keys)
