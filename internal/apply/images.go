@@ -65,6 +65,15 @@ func (l *Loop) asked(p plan.Project) map[string]ask {
 		out[s.Image.Ref] = a
 	}
 
+	for _, s := range p.Services {
+		for _, m := range s.Mounts {
+			_, again := out[m.Source]
+			if m.Type == plan.MountImage && !again {
+				out[m.Source] = ask{ref: plan.ImageRef{Ref: m.Source, At: m.At}}
+			}
+		}
+	}
+
 	return out
 }
 

@@ -11,7 +11,7 @@ var coverMounts = []line{
 	{"volumes.[].bind.recursive", Differs, "enabled includes what the host has mounted below the directory, which a plain mount does not: then a warning says so; a read-only directory comes without"},
 	{"volumes.[].bind.selinux", Ignored, "ignored: Incus does not label files"},
 	{"volumes.[].consistency", Ignored, "ignored: the mount is always consistent"},
-	{"volumes.[].image", Ignored, "not supported: images are not mounted"},
+	{"volumes.[].image", Honoured, "the image's files, read-only, or those below subpath: copied once for each digest into a volume of that name, which stays until the stack is destroyed"},
 	{"volumes.[].volume.labels", Ignored, "not supported yet: write labels on a named volume"},
 	{"volumes.[].volume.nocopy", Honoured, "a fresh volume stays empty instead of getting the image's files"},
 	{"volumes.[].x-incus", Honoured, "keys of the volume that is made for this mount, verbatim"},

@@ -71,8 +71,10 @@ func (s *service) mount(at plan.Place, v types.ServiceVolumeConfig) {
 		}
 	case types.VolumeTypeVolume:
 		s.volumeMount(at, &m, v)
+	case types.VolumeTypeImage:
+		s.imageMount(at, &m, v)
 	default:
-		s.t.refuseAt(at, key, fmt.Sprintf("mounts of type %q do not exist here", v.Type), "use volume, bind or tmpfs")
+		s.t.refuseAt(at, key, fmt.Sprintf("mounts of type %q do not exist here", v.Type), "use volume, bind, tmpfs or image")
 	}
 
 	s.out.Mounts = append(s.out.Mounts, m)
@@ -116,15 +118,36 @@ func (s *service) volumeMount(at plan.Place, m *plan.Mount, v types.ServiceVolum
 	}
 }
 
-func (s *service) subpath(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
-	if v.Volume == nil || v.Volume.Subpath == "" {
-		return
+// imageMount is what an image holds; Docker mounts it read-only, too.
+func (s *service) imageMount(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
+	m.ReadOnly = true
+	if v.Source == "" {
+		s.t.refuseAt(at, s.key+".volumes", "names no image to mount", `write "source: nginx:1.27"`)
 	}
 
-	m.Subpath = path.Clean(v.Volume.Subpath)
-	if strings.HasPrefix(m.Subpath, "/") || m.Subpath == ".." || strings.HasPrefix(m.Subpath, "../") {
-		s.t.refuseAt(at, s.key+".volumes", fmt.Sprintf("the subpath %q leaves the volume", v.Volume.Subpath), "write a path relative to the volume")
+	if v.Image != nil {
+		m.Subpath = s.below(at, v.Image.SubPath, "image")
 	}
+}
+
+func (s *service) subpath(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
+	if v.Volume != nil {
+		m.Subpath = s.below(at, v.Volume.Subpath, "volume")
+	}
+}
+
+// below reads a path inside a volume or image; "" is the whole.
+func (s *service) below(at plan.Place, subpath, of string) string {
+	if subpath == "" {
+		return ""
+	}
+
+	clean := path.Clean(subpath)
+	if strings.HasPrefix(clean, "/") || clean == ".." || strings.HasPrefix(clean, "../") {
+		s.t.refuseAt(at, s.key+".volumes", fmt.Sprintf("the subpath %q leaves the %s", subpath, of), "write a path relative to the "+of)
+	}
+
+	return clean
 }
 
 // octal writes a mode; 0 means that none was given.

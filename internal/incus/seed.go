@@ -41,6 +41,9 @@ func (c *Client) seedVolume(ctx context.Context, project string, op plan.SeedVol
 			return nil
 		}
 	}
+	if op.Required {
+		return kinded{fmt.Errorf("the image has no directory %s, or nothing in it: correct the subpath", op.From[0].Path), []error{ErrRefused}}
+	}
 	return nil
 }
 

@@ -46,7 +46,11 @@ type DesiredVolume struct {
 	Pool, Name, Key string
 	External        bool
 	// Seeds are where the files of a fresh one come from, the first one first.
-	Seeds  []Seed
+	Seeds []Seed
+	// Copy is the image, and Path the directory in it, that a volume for mounts of that image is filled from; the zero
+	// Image means that it is none.
+	Copy   Image
+	Path   string
 	Config map[string]string
 	At     Place
 }

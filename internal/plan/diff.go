@@ -79,6 +79,8 @@ type differ struct {
 	seedless map[string]DesiredVolume
 	// snapped are the volumes, by "pool/name", that this plan takes a snapshot of.
 	snapped map[string]bool
+	// carriers are the instances that this plan copies out of and deletes.
+	carriers map[string]bool
 	// ours are the instances that carry our owner key, sorted.
 	ours []string
 }
@@ -87,7 +89,7 @@ type differ struct {
 func newDiffer(want Desired, have Observed, led Ledger) *differ {
 	d := &differ{
 		want: want, have: have, led: led, last: map[ID]int{}, turned: map[string]bool{}, stopped: map[string]bool{},
-		made: map[string]bool{}, seedless: map[string]DesiredVolume{}, snapped: map[string]bool{},
+		made: map[string]bool{}, seedless: map[string]DesiredVolume{}, snapped: map[string]bool{}, carriers: map[string]bool{},
 		services: map[string][]*DesiredInstance{}, missing: map[string][]Blocked{}, clients: map[string][]*DesiredInstance{},
 		plan: Plan{Stack: want.Stack, Blocked: slices.Clone(want.Blocked), Warnings: slices.Clone(want.Warnings)},
 	}

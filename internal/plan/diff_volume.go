@@ -14,12 +14,18 @@ func (d *differ) volume(w DesiredVolume) {
 	case w.External && !ok:
 		d.block(id, w.At, "the external volume %q does not exist in pool %q of project %q: create it, or remove \"external: true\"", w.Name, w.Pool, d.want.Incus)
 	case w.External:
+	case !ok && w.Copy.Ref != "":
+		d.fill(w, true)
 	case !ok:
 		d.step(id, CreateVolume{
 			Pool: w.Pool, Name: w.Name, Description: "ic-agent: " + d.want.Stack + ":" + w.Key, Config: d.fresh(w),
 		}, "new volume "+volumeLabel(w), d.projectID())
 	case have.Config[KeyOwner] != d.want.Owner:
 		d.conflict(id, w.At, "a volume of this name exists and is not ours: rename it, declare it \"external: true\" to use it, or take it over with \"ic-agent adopt %s\"", d.want.Stack)
+	case w.Copy.Ref != "":
+		if have.Config[KeySeed] == seedPending {
+			d.fill(w, false)
+		}
 	default:
 		d.unfinished(w, have)
 		d.volumeChanges(w, have)
@@ -60,6 +66,39 @@ func (d *differ) fresh(w DesiredVolume) map[string]string {
 	}
 
 	return c
+}
+
+// fill makes a volume for mounts of an image and copies the image's files into it, out of an instance that is made for
+// that, never started, and deleted again. Who mounts the volume waits for that. One that was broken off goes on.
+func (d *differ) fill(w DesiredVolume, fresh bool) {
+	id := ID{KindVolume, w.Pool + "/" + w.Name}
+	cause := "the image " + w.Copy.Ref + " is mounted"
+	if fresh {
+		config := maps.Clone(w.Config)
+		config[KeySeed] = seedPending
+		d.step(id, CreateVolume{Pool: w.Pool, Name: w.Name, Description: "ic-agent: " + d.want.Stack + ": " + w.Copy.Ref, Config: config}, cause, d.projectID())
+	}
+
+	name := strings.TrimPrefix(w.Name, "vol-")
+	carrier := ID{KindInstance, name}
+	have, there := d.have.Instances[name]
+	switch {
+	case there && have.Config[KeyOwner] != d.want.Owner:
+		d.conflict(id, w.At, "an instance called %s exists and is not ours: rename it", name)
+		return
+	case !there:
+		d.pull(DesiredInstance{Image: w.Copy})
+		d.step(carrier, CreateInstance{
+			Name: name, Description: "ic-agent: " + d.want.Stack + ": " + w.Copy.Ref, Fingerprint: w.Copy.Fingerprint,
+			Config:  map[string]string{KeyOwner: d.want.Owner, KeyStack: d.want.Stack, KeySurge: "true", "boot.autostart": "false"},
+			Devices: map[string]Device{rootDevice: {"type": "disk", "path": "/", "pool": w.Pool}},
+		}, cause, d.projectID(), ID{KindImage, w.Copy.Ref})
+	}
+
+	d.step(id, SeedVolume{Pool: w.Pool, Name: w.Name, From: []Seed{{Instance: name, Path: w.Path}}, Required: true}, cause, carrier)
+	d.seeded(w, "the image's files are there")
+	d.step(carrier, DeleteInstance{Name: name}, "its files are copied", id)
+	d.carriers[name] = true
 }
 
 // unfinished finds a volume whose copy was broken off. One that somebody started an instance with meanwhile may hold

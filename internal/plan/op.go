@@ -45,6 +45,8 @@ type (
 	SeedVolume struct {
 		Pool, Name string
 		From       []Seed
+		// Required says that a directory that none of them has is an error.
+		Required bool
 	}
 	// UpdateVolume sets volume keys; an empty value removes the key.
 	UpdateVolume struct {

@@ -239,12 +239,14 @@ const (
 	MountVolume MountType = "volume"
 	MountBind   MountType = "bind"
 	MountTmpfs  MountType = "tmpfs"
+	// MountImage is what an image holds, read-only.
+	MountImage MountType = "image"
 )
 
 // Mount is a directory or file that is mounted into a service.
 type Mount struct {
 	Type MountType
-	// Source is a volume's compose key, or an absolute host path; empty for tmpfs and anonymous volumes.
+	// Source is a volume's compose key, an absolute host path or an image's reference; empty for tmpfs and anonymous volumes.
 	Source string
 	// Target is the absolute path in the instance.
 	Target string
@@ -260,7 +262,7 @@ type Mount struct {
 	Create bool
 	// NoCopy keeps the image's files from being copied into a fresh volume.
 	NoCopy bool
-	// Subpath is a directory inside the volume.
+	// Subpath is a directory inside the volume or image.
 	Subpath string
 	// NoShift leaves the owner of a bind mount unmapped (x-incus security.shifted: "false").
 	NoShift bool

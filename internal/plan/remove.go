@@ -22,6 +22,7 @@ func (d *differ) removed() {
 		wanted[b.On.Name] = true
 	}
 
+	maps.Copy(wanted, d.carriers)
 	gone := slices.DeleteFunc(slices.Clone(d.ours), func(name string) bool { return wanted[name] })
 	slices.SortStableFunc(gone, func(a, b string) int { // the highest numbers first
 		return cmp.Or(strings.Compare(d.service(a), d.service(b)), d.number(b)-d.number(a))

@@ -198,9 +198,11 @@ func (r *renderer) mount(d *DesiredInstance, s Service, m Mount, index int, owne
 		return nil
 	case MountBind:
 		return r.bind(d, m, dev, "bind-"+slug)
+	case MountImage:
+		return r.imageMount(d, m, dev, "image-"+slug)
 	case MountVolume:
 	default:
-		return fmt.Errorf("mounts of type %q are not supported: use volume, bind or tmpfs", m.Type)
+		return fmt.Errorf("mounts of type %q are not supported: use volume, bind, tmpfs or image", m.Type)
 	}
 
 	pool, volume, device, err := r.volumeOf(s, m, index, owner)

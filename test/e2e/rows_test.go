@@ -54,6 +54,11 @@ const rows = `services:
     command: [sleep, inf]
     volumes:
       - {type: volume, source: data, target: /sub, volume: {subpath: made/late}}
+  pages:
+    image: busybox
+    command: [sleep, inf]
+    volumes:
+      - {type: image, source: "nginx:1.27", target: /pages, image: {subpath: usr/share/nginx}}
 volumes:
   data: {}
   held: {driver_opts: {type: none, o: "bind,ro", device: /srv/tree/leaf/..}}
@@ -65,10 +70,10 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 	run(t, "mkdir -p /srv/tree/leaf /srv/tree/disk && mountpoint -q /srv/tree/disk || mount -t tmpfs tree /srv/tree/disk; touch /srv/tree/disk/on-disk /srv/tree/leaf/on-leaf")
 	t.Cleanup(func() { run(t, "umount -l /srv/tree/disk && rm -r /srv/tree") })
 	drop(t, "rows", rows)
-	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1")
+	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1", "pages-1")
 	condition(t, "rows", "Blocked", "the volume data has no made/late")
 	run(t, "incus exec fixed-1 --project rows -- mkdir -p /new/data/made/late")
-	running(t, "rows", "late-1")
+	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1", "pages-1", "late-1")
 	settled(t, "rows")
 
 	for _, c := range []struct{ service, look, want string }{
@@ -96,6 +101,7 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 		{"host", "ls /tree/disk /flat/disk", "/flat/disk:\n\n/tree/disk:\non-disk"},
 		{"host", "ls /leaf", "on-leaf"},
 		{"host", "touch /held/x 2>&1", "touch: /held/x: Read-only file system"},
+		{"pages", "ls /pages/html/index.html; touch /pages/x 2>&1", "/pages/html/index.html\ntouch: /pages/x: Read-only file system"},
 		{"late", "touch /sub/here && echo written", "written"},
 		{"fixed", "ls /new/data/made/late", "here"},
 		{"device", "touch /new/data/y 2>&1", "touch: /new/data/y: Read-only file system"},
