@@ -12,7 +12,7 @@ var coverMounts = []line{
 	{"volumes.[].bind.selinux", Ignored, "ignored: Incus does not label files"},
 	{"volumes.[].consistency", Ignored, "ignored: the mount is always consistent"},
 	{"volumes.[].image", Honoured, "the image's files, read-only, or those below subpath: copied once for each digest into a volume of that name, which stays until the stack is destroyed"},
-	{"volumes.[].volume.labels", Ignored, "not supported yet: write labels on a named volume"},
+	{"volumes.[].volume.labels", Differs, "user.label.* keys of a volume without a name; a named one has its own labels"},
 	{"volumes.[].volume.nocopy", Honoured, "a fresh volume stays empty instead of getting the image's files"},
 	{"volumes.[].x-incus", Honoured, "keys of the volume that is made for this mount, verbatim"},
 	{"volumes.[].x-incus-compose", Differs, "seed is ignored: the directory is mounted as it is"},

@@ -112,6 +112,7 @@ func (t *translation) flatten(at plan.Place, key string, m *plan.Mount) {
 func (s *service) volumeMount(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
 	m.NoCopy = v.Volume != nil && v.Volume.NoCopy
 	s.subpath(at, m, v)
+	s.volumeLabels(at, m, v)
 	host, ok := s.t.hostVolumes[m.Source]
 	if ok && m.Source != "" {
 		s.fromHost(m, host)
@@ -128,6 +129,20 @@ func (s *service) imageMount(at plan.Place, m *plan.Mount, v types.ServiceVolume
 	if v.Image != nil {
 		m.Subpath = s.below(at, v.Image.SubPath, "image")
 	}
+}
+
+// volumeLabels are those of a volume without a name; one with a name has its own.
+func (s *service) volumeLabels(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {
+	if v.Volume == nil || len(v.Volume.Labels) == 0 {
+		return
+	}
+
+	if m.Source != "" {
+		s.t.warnAt(at, s.key+".volumes", "volume.labels is ignored: write labels on the volume "+m.Source)
+		return
+	}
+
+	m.Labels = labels(types.Labels(v.Volume.Labels))
 }
 
 func (s *service) subpath(at plan.Place, m *plan.Mount, v types.ServiceVolumeConfig) {

@@ -56,7 +56,7 @@ var serviceRows = []row{
 	{"expose", nil, nil}, // services of a network reach all ports of each other anyway
 	{"ports", (*service).ports, []string{"[].target", "[].published", "[].host_ip", "[].protocol", "[].mode", "[]." + extCompose, "[]." + extAgent}},
 	{"volumes", (*service).volumes, []string{
-		"[].type", "[].source", "[].target", "[].read_only", "[].bind.create_host_path", "[].bind.propagation", "[].bind.recursive", "[].volume.subpath", "[].volume.nocopy", "[].image.subpath", "[].tmpfs.size", "[].tmpfs.mode",
+		"[].type", "[].source", "[].target", "[].read_only", "[].bind.create_host_path", "[].bind.propagation", "[].bind.recursive", "[].volume.subpath", "[].volume.nocopy", "[].volume.labels", "[].image.subpath", "[].tmpfs.size", "[].tmpfs.mode",
 		"[]." + extIncus, "[]." + extCompose,
 	}},
 	{"tmpfs", (*service).tmpfs, nil},

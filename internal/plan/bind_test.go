@@ -124,3 +124,13 @@ func TestHostNetworkInLXC(t *testing.T) {
 		}
 	}
 }
+
+func TestVolumeWithoutANameHasTheLabelsOfItsMount(t *testing.T) {
+	p := blog()
+	p.Services[1].Mounts = []plan.Mount{{Type: plan.MountVolume, Target: "/x", Labels: map[string]string{"backup": "daily"}}}
+	for _, v := range plan.Render(p, input(p, newWorld().Observed, newLedger())).Volumes {
+		if v.Key == "" && v.Config["user.label.backup"] != "daily" {
+			t.Errorf("%+v", v)
+		}
+	}
+}

@@ -274,6 +274,8 @@ type Mount struct {
 	Share Share
 	// Config holds volume keys (x-incus) for the volume made for this mount, verbatim.
 	Config map[string]string
+	// Labels become user.label.* keys of the volume made for this mount.
+	Labels map[string]string
 	// At is the place in the file, for errors.
 	At Place
 }

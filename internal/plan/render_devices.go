@@ -262,6 +262,7 @@ func (r *renderer) volumeOf(s Service, m Mount, index int, owner [2]uint32) (poo
 	c := map[string]string{KeyOwner: r.in.Owner, KeyStack: r.p.Stack, KeyName: "", KeyService: s.Name}
 	r.owners[name] = owner
 	r.initial(c, name)
+	addLabels(c, m.Labels)
 	maps.Copy(c, m.Config)
 	pool = r.home(Volume{Incus: name})
 	r.anonymous = append(r.anonymous, DesiredVolume{Pool: pool, Name: name, Config: c, At: m.At})
