@@ -94,6 +94,10 @@ func attachment(c *types.ServiceNetworkConfig) types.ServiceNetworkConfig {
 func (s *service) attach(name string, c types.ServiceNetworkConfig) plan.Attachment {
 	key := s.key + ".networks." + name
 	a := plan.Attachment{Network: name, Aliases: slices.Clone(c.Aliases), MAC: c.MacAddress, Config: s.t.scalars(key+".x-incus", c.Extensions[extIncus])}
+	if s.in.ContainerName != s.out.ContainerName {
+		a.Aliases = append(a.Aliases, s.in.ContainerName) // who knows it by this name finds it
+	}
+
 	slices.Sort(a.Aliases)
 	a.Aliases = slices.Compact(a.Aliases)
 	for _, alias := range a.Aliases {

@@ -26,7 +26,7 @@ var coverProcess = []line{
 // coverNames is what becomes of the names of a service and the notes about it.
 var coverNames = []line{
 	{"annotations", Honoured, "kept as user.annotation.* keys of the instance"},
-	{"container_name", Differs, "the name of the instance; what Incus does not accept in it becomes a hyphen"},
+	{"container_name", Differs, "the name of the instance; what Incus does not accept in it becomes a hyphen there, and other services find it by both names"},
 	{"domainname", Differs, "the domain in the hosts file, and searched for short names; the kernel's own domain name stays empty"},
 	{"hostname", Honoured, "the name the host has inside; the instance's name by default"},
 	{"label_file", Honoured, "read into the labels, labels over it"},

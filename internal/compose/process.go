@@ -64,7 +64,7 @@ func (s *service) containerName() {
 
 	s.out.ContainerName = Slug(name)
 	if s.out.ContainerName != name {
-		s.warn("container_name", fmt.Sprintf("the instance is called %s: Incus accepts letters, digits and hyphens only", s.out.ContainerName))
+		s.warn("container_name", fmt.Sprintf("the instance is called %s, as Incus accepts letters, digits and hyphens only; other services find it by both names", s.out.ContainerName))
 	}
 
 	if s.in.GetScale() > 1 {

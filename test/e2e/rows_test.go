@@ -37,7 +37,7 @@ const rows = `services:
     user: "1000"
     devices: ["/dev/fuse:/dev/mine:r"]
     networks: {default: {interface_name: lan0}}
-    links: ["boxed:boss"]
+    links: ["boxed:boss", "boxed:big_boss"]
     volumes_from: ["fixed:ro"]
   host:
     image: busybox
@@ -95,6 +95,7 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 		{"fixed", "ping -c 1 -W 2 host.docker.internal >/dev/null && echo reached", "reached"},
 		{"device", "stat -c '%a %u' /dev/mine", "440 1000"},
 		{"device", "ls /sys/class/net | grep lan0", "lan0"},
+		{"device", "nslookup big_boss 2>/dev/null | grep -c big_boss.rows.incus", "1"},
 		{"device", "nslookup boss 2>/dev/null | grep -c boss.rows.incus", "1"},
 		{"host", "ls -d /sys/class/net/incusbr0", "/sys/class/net/incusbr0"},
 		{"host", "nslookup upstream.example.test | grep -c 192.0.2.1", "1"},
