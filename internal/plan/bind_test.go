@@ -40,7 +40,10 @@ func TestBindOptions(t *testing.T) {
 		m    plan.Mount
 		want plan.Device
 	}{
-		{"propagation", plan.Mount{Source: "/srv/a", Propagation: "rslave"}, plan.Device{"source": "/srv/a", "shift": "true", "propagation": "rslave"}},
+		{"propagation", plan.Mount{Source: "/srv/a", Propagation: "rslave"}, plan.Device{"source": "/srv/a", "shift": "true", "propagation": "slave"}},
+		{"propagation with what is below", plan.Mount{Source: "/srv/a", Propagation: "private", Recursive: plan.RecursiveOn}, plan.Device{
+			"source": "/srv/a", "shift": "true", "propagation": "rprivate", "recursive": "true",
+		}},
 		{"with what is mounted below", plan.Mount{Source: "/srv/a", Recursive: plan.RecursiveOn}, plan.Device{"source": "/srv/a", "shift": "true", "recursive": "true"}},
 		{"without", plan.Mount{Source: "/srv/a", Recursive: plan.RecursiveOff}, plan.Device{"source": "/srv/a", "shift": "true"}},
 		{"a share", plan.Mount{Share: share, NoShift: true, Subpath: "films", ReadOnly: true}, plan.Device{"source": "/mnt/nas/films", "readonly": "true"}},

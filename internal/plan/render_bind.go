@@ -49,12 +49,18 @@ func (r *renderer) bind(d *DesiredInstance, m Mount, dev Device, name string) er
 		dev["readonly"] = "true"
 	}
 
-	if m.Propagation != "" {
-		dev["propagation"] = m.Propagation
-	}
-
+	// liblxc wants the recursive words of recursive mounts, and of no others; of one mount both mean the same.
 	if m.Recursive == RecursiveOn {
 		dev["recursive"] = "true"
+	}
+
+	word := strings.TrimPrefix(m.Propagation, "r")
+	switch {
+	case word == "":
+	case m.Recursive == RecursiveOn:
+		dev["propagation"] = "r" + word
+	default:
+		dev["propagation"] = word
 	}
 
 	d.Devices[name] = dev

@@ -26,7 +26,6 @@ func (r *renderer) hostNetwork(s Service, instance string) string {
 		"lxc.mount.auto =",
 		"lxc.mount.auto = " + proc + " shmounts:/var/lib/incus/shmounts/" + r.p.Incus + "_" + instance + ":/dev/.incus-mounts",
 		"lxc.mount.entry = /sys sys none rbind,create=dir 0 0",
-		"lxc.mount.entry = cgroup2 sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,optional 0 0",
 		"lxc.mount.entry = /etc/resolv.conf etc/resolv.conf none bind,create=file 0 0",
 		"lxc.mount.entry = /etc/hosts etc/hosts none bind,create=file 0 0",
 		"lxc.sysctl =",
