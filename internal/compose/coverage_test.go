@@ -44,7 +44,7 @@ services:
 	want := `blog.yaml:1 name: honoured differently: the name "Blog" becomes "blog": project names have lower-case letters, digits, - and _ only
 blog.yaml:4 services.web.image: honoured: ` + coverage()["image"].text + `
 blog.yaml:5 services.web.isolation: ignored: ignored, a Windows key: remove it
-blog.yaml:6 services.web.container_name: honoured differently: the instance is called my-web: Incus accepts letters, digits and hyphens only
+blog.yaml:6 services.web.container_name: honoured differently: the instance is called my-web, as Incus accepts letters, digits and hyphens only; other services find it by both names
 blog.yaml:7 services.web.scale: honoured: the number of instances, as deploy.replicas
 `
 	diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n"))
