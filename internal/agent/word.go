@@ -49,6 +49,15 @@ func (a *Agent) Release(ctx context.Context, req api.ReleaseRequest) (api.Releas
 		return api.ReleaseReply{}, refusal(req.Stack, err)
 	}
 
+	if !req.Dry {
+		done := make(chan struct{})
+		a.stacks.loop(req.Stack).Apply("", false, "", done) // What is answered next is to be true already.
+		err = await(ctx, done)
+		if err != nil {
+			return api.ReleaseReply{}, err
+		}
+	}
+
 	reply := api.ReleaseReply{Notes: got.Notes}
 	for _, s := range got.Marks.Steps {
 		reply.Objects = append(reply.Objects, s.On.String())

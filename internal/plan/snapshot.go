@@ -76,7 +76,7 @@ func Restore(stack, owner string, generation uint64, have Observed, led Ledger, 
 	d := newDiffer(Desired{Owner: owner, Stack: stack}, have, led)
 	chosen := led.successors(generation)
 	if len(chosen) == 0 {
-		d.block(ID{KindProject, stack}, Place{}, "there is no snapshot of the data of generation %d: \"ic-agent history %s\" lists those there are", generation, stack)
+		d.block(ID{KindProject, stack}, Place{}, "no snapshot was taken when generation %d was given up (\"ic-agent history %s\" lists those there are)", generation, stack)
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(chosen)) {

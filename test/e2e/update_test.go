@@ -24,6 +24,7 @@ const store = `services:
     command: [redis-server, --appendonly, "yes"]
     restart: always
     volumes: ["cache:/data"]
+    x-ic-agent: {snapshot: true}
     deploy: {update_config: {monitor: 2s}}
   db:
     image: postgres:17
@@ -79,6 +80,20 @@ func outcome(t *testing.T, stack, want string) {
 
 		return nil
 	})
+}
+
+// generationInForce is the number of a stack's present generation.
+func generationInForce(t *testing.T, stack string) int {
+	t.Helper()
+	var all []struct {
+		Number int `json:"number"`
+	}
+	err := json.Unmarshal([]byte(run(t, "ic-agent history --json "+stack)), &all)
+	if err != nil || len(all) == 0 {
+		t.Fatalf("the generations are %v: %v", all, err)
+	}
+
+	return all[0].Number
 }
 
 // An update that fails goes back by itself, with its data, and stays back until something changes; versions are kept
@@ -150,6 +165,29 @@ func TestUpdatesGoBack(t *testing.T) {
 		put(t, directory+"store.yaml", strings.Replace(second, "work_mem=4MB", "work_mem=8MB", 1))
 		prints(t, "incus exec db-1 --project store --user 999 -- psql -U postgres -Atc 'show work_mem'", "8MB")
 		prints(t, readDB, "42")
+		outcome(t, "store", "did well")
+	})
+
+	t.Run("data goes back only by a word", func(t *testing.T) {
+		kept := run(t, "ic-agent history store")
+		if !strings.Contains(kept, "snapshot default/vol-cache/ic-agent-") || strings.Contains(kept, "vol-db/") {
+			t.Errorf("history says %s", kept)
+		}
+
+		run(t, "incus exec cache-1 --project store -- redis-cli set answer 43")
+		put(t, directory+"store.yaml", strings.Replace(strings.Replace(second, "work_mem=4MB", "work_mem=8MB", 1), "--appendonly, ", "--maxmemory, 64mb, --appendonly, ", 1))
+		prints(t, "incus exec cache-1 --project store -- redis-cli config get maxmemory", "67108864")
+		outcome(t, "store", "did well")
+		run(t, "incus exec cache-1 --project store -- redis-cli set answer 44")
+		before := generationInForce(t, "store")
+		run(t, fmt.Sprintf("ic-agent rollback store %d --data", before-1))
+		prints(t, readCache, "43")
+		prints(t, readDB, "42")
+		outcome(t, "store", "did well")
+		run(t, "ic-agent retry store")
+		prints(t, "incus exec cache-1 --project store -- redis-cli config get maxmemory", "67108864")
+		prints(t, readCache, "43")
+		put(t, directory+"store.yaml", strings.Replace(second, "work_mem=4MB", "work_mem=8MB", 1))
 		outcome(t, "store", "did well")
 	})
 
