@@ -92,6 +92,7 @@ var texts = []struct {
 	{"already used on network", ErrInUse},
 	{"already defined on another nic", ErrInUse},
 	{"address already in use", ErrInUse},
+	{"\" already in use", ErrExists},
 	{"is still in use", ErrInUse},
 	{"used by running instances", ErrInUse},
 	{"is currently in use", ErrInUse},

@@ -26,7 +26,7 @@ func (s *Server) postSnapshot(r *http.Request) reply {
 	case s.volumes[k] == nil:
 		err = notFound("Storage volume")
 	case slices.Contains(s.snapshots[k], req.Name):
-		err = api.StatusErrorf(http.StatusConflict, "Snapshot %q already exists", req.Name)
+		err = badRequest("Snapshot %q already in use", req.Name)
 	}
 	s.mu.Unlock()
 	if err != nil {
