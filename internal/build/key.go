@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -248,6 +247,3 @@ func fileSum(path string) (string, error) {
 
 	return hex.EncodeToString(h.Sum(nil)), err
 }
-
-// Name is what a build without an image name of its own makes, as in Docker Compose.
-func Name(project, service string) string { return strings.ToLower(project + "-" + service) }

@@ -91,15 +91,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		return nil, err
 	}
 
-	cwd := s.Process.Cwd
-	if cwd == "" {
-		cwd = d.Image.Cwd
-	}
-
-	if cwd == "" {
-		cwd = "/"
-	}
-
+	cwd := cmp.Or(s.Process.Cwd, d.Image.Cwd, "/")
 	c := map[string]string{
 		"oci.entrypoint":             shellWords(l.argv),
 		"oci.cwd":                    cwd,
@@ -147,6 +139,16 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 	maps.Copy(c, r.order.keys(s.Name))
 	maps.Copy(c, s.Config)
 	inheritHealth(c, s, d.Image)
+	needs := needsHealthy(s)
+	if needs != "" {
+		c[KeyNeeds] = needs
+	}
+
+	return c, nil
+}
+
+// needsHealthy names the services that one waits for to be healthy.
+func needsHealthy(s Service) string {
 	var needs []string
 	for _, dep := range s.DependsOn {
 		if dep.Condition == "service_healthy" {
@@ -154,11 +156,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 		}
 	}
 
-	if len(needs) > 0 {
-		c[KeyNeeds] = strings.Join(needs, " ")
-	}
-
-	return c, nil
+	return strings.Join(needs, " ")
 }
 
 // Pinned is "ref@digest", once.
