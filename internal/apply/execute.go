@@ -204,6 +204,7 @@ func (l *Loop) reflect(op plan.Op) {
 		name, status = op.Name, plan.Stopped
 	case plan.SnapshotVolume:
 		l.led.Snapshots = append(l.led.Snapshots, op.Snapshot)
+		l.save() // What the ledger does not know is never brought back, and never deleted.
 		return
 	case plan.DeleteSnapshot:
 		l.led.Snapshots = slices.DeleteFunc(l.led.Snapshots, func(s plan.Snapshot) bool { return s == op.Snapshot })

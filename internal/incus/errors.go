@@ -93,6 +93,7 @@ var texts = []struct {
 	{"already defined on another nic", ErrInUse},
 	{"address already in use", ErrInUse},
 	{"\" already in use", ErrExists},
+	{"snapshot not found", ErrNotFound},
 	{"is still in use", ErrInUse},
 	{"used by running instances", ErrInUse},
 	{"is currently in use", ErrInUse},

@@ -60,6 +60,7 @@ func TestWhatIncusSaysHasAKind(t *testing.T) {
 		{0, `Failed start validation for device "eth0": Instance DNS name "web" already used on network`, "in use"},
 		{0, `Failed to start device "p": Error occurred when starting proxy device: Failed to listen on 0.0.0.0:80: listen tcp 0.0.0.0:80: bind: address already in use`, "in use"},
 		{400, `Snapshot "ic-agent-20261125-030000" already in use`, "exists"},
+		{0, "Snapshot not found", "not found"},
 		{400, "The network is currently in use", "in use"},
 		{400, "The storage volume is still in use", "in use"},
 		{500, "Only empty projects can be removed.", "in use"},

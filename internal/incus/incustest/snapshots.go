@@ -73,7 +73,7 @@ func (s *Server) deleteSnapshot(r *http.Request) reply {
 // restore is called with the lock held.
 func (s *Server) restore(k key, snapshot string) reply {
 	if !slices.Contains(s.snapshots[k], snapshot) {
-		return failed(notFound("Storage volume snapshot"))
+		return failed(badRequest("Snapshot not found"))
 	}
 	pool, volume, _ := strings.Cut(k.name, "/")
 	for at, i := range s.instances {
