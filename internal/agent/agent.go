@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,6 +80,7 @@ type Agent struct {
 	conf   Config
 	log    *slog.Logger
 	since  time.Time
+	aside  string // says that the ledger is a copy in memory, and why; empty when it is not
 	db     *state.DB
 	incus  *incus.Client
 	images *supplied
@@ -176,7 +178,15 @@ func (a *Agent) openLedger(ctx context.Context) error {
 		check = state.CheckChild(a.conf.Executable, "dbcheck")
 	}
 
-	db, rebuilt, err := state.OpenOrRebuild(ctx, filepath.Join(a.conf.StateDir, "state.db"), check, a.log)
+	path := filepath.Join(a.conf.StateDir, "state.db")
+	db, rebuilt, err := state.OpenOrRebuild(ctx, path, check, a.log)
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		db, rebuilt, err = a.openAside(ctx, path, check)
+	case err == nil:
+		a.forgetAside(path)
+	}
+
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
 	}

@@ -58,7 +58,7 @@ func (a *Agent) Status(_ context.Context) (api.Status, error) {
 		s.Problems = append(s.Problems, p.String())
 	}
 
-	s.Problems = slices.Concat(s.Problems, ds.Problems(), a.zoning.problems(), a.local.Problems())
+	s.Problems = slices.Concat(s.Problems, ds.Problems(), a.zoning.problems(), a.local.Problems(), a.stateProblems())
 	if unheard != "" {
 		s.Problems = append(s.Problems, unheard)
 	}
