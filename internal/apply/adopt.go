@@ -63,9 +63,10 @@ func (l *Loop) Adopt(ctx context.Context, networks, yes, dry bool) (Adoption, er
 
 // foresee plans for a world that is not there yet, and forgets what that taught.
 func (l *Loop) foresee(ctx context.Context, have plan.Observed) plan.Plan {
-	led, turn, counted, due := l.led.Snapshot(), l.turn, l.counted, l.due
+	led, turn, counted, due, fresh := l.led.Snapshot(), l.turn, l.counted, l.due, l.fresh
+	l.fresh = nil // its history is not to tell of what nobody did
 	p := l.diff(ctx, have)
-	l.led, l.turn, l.counted, l.due = led, turn, counted, due
+	l.led, l.turn, l.counted, l.due, l.fresh = led, turn, counted, due, fresh
 
 	return p
 }
