@@ -178,8 +178,9 @@ const (
 	resolveTime = 2 * time.Minute
 	// lateAnswer is how long Incus may take to say what it has, and still be believed to say it in time.
 	lateAnswer = 2 * time.Second
-	// doubt is for how long after a failed start an instance that seems to run is not believed.
-	doubt = 5 * time.Second
+	// doubt is for how long after a failed start an instance that seems to run is not believed, unless it was started
+	// anew: a busy Incus shows for many seconds as running what never ran.
+	doubt = time.Minute
 	// unwrittenRetry is the time between two tries to write a ledger that could not be written.
 	unwrittenRetry = time.Minute
 	// rounds bounds the plans of one pass: what does not settle in so many is named and left.

@@ -197,8 +197,12 @@ func (l *Loop) seen(have plan.Observed) {
 	}
 
 	for name, inst := range have.Instances {
+		if inst.LastUsed.After(l.failed[name]) {
+			delete(l.failed, name) // Somebody else started it since.
+		}
+
 		if time.Since(l.failed[name]) < doubt {
-			continue // A start that fails shows the instance as running for a moment.
+			continue
 		}
 
 		if inst.Status == plan.Running && inst.Config[plan.KeyOwner] == l.host.Owner {
