@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,8 +22,8 @@ const (
 	netlinkHeader = 16
 	cnHeader      = 20
 	procHeader    = 16 // what, processor, time
-	// connectorPatience is how long the kernel may take to agree, in milliseconds; where it does not it says nothing.
-	connectorPatience = 1000
+	// connectorPatience is how long the kernel may take to tell something; where it does not tell it says nothing.
+	connectorPatience = time.Second
 )
 
 // descriptorsTell tells whether this kernel tells exit codes by descriptors of processes.
@@ -80,12 +82,18 @@ func subscribe(fd int) error {
 		return err
 	}
 
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, connectorPatience)
-	if err == nil && n == 0 {
-		err = errors.New("no answer: it is only for the initial namespaces")
+	// The kernel's own answer may not pass the filter that was just set: a thread that ends does. The first one may not
+	// end, when it is this process's own.
+	for until := time.Now().Add(connectorPatience); time.Now().Before(until); {
+		go runtime.LockOSThread()
+
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20)
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
 	}
 
-	return err
+	return errors.New("it tells nothing: it is only for the initial namespaces")
 }
 
 // await waits a moment for the connector to tell of a process that has ended: the kernel tells its parent first. x.mu is
