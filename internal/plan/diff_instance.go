@@ -162,6 +162,7 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 	}
 
 	c.devices = changedDevices(w, have)
+	d.elsewhere(w, have)
 	d.settle(id, c.config)
 
 	// A running instance of the wanted spec whose start-only values differ was changed by hand: its app never
@@ -195,6 +196,21 @@ func (d *differ) compare(w DesiredInstance, have ObservedInstance) changes {
 	d.drift(&c, w, have)
 
 	return c
+}
+
+// elsewhere says that a root disk is not in the pool it would be made in today: moving it is nothing that a changed
+// setting of the host asks for.
+func (d *differ) elsewhere(w DesiredInstance, have ObservedInstance) {
+	is, want := have.Devices[rootDevice]["pool"], w.Devices[rootDevice]["pool"]
+	if is == "" || is == want || have.Config[KeyAdopted] != "" {
+		return
+	}
+
+	d.plan.Warnings = append(d.plan.Warnings, Warning{
+		File: w.At.File, Line: w.At.Line, Key: "services." + w.Service,
+		Text: fmt.Sprintf("the root disk of %s stays in pool %s; to have it made in %s: \"incus delete --force %s --project %s\", and the agent makes it anew, with its volumes and addresses",
+			w.Name, is, want, w.Name, d.want.Incus),
+	})
 }
 
 // changedDevices says what to set; nil removes. The root disk's pool stays what it was.

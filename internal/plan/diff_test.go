@@ -573,3 +573,26 @@ func TestRecover(t *testing.T) {
 		t.Fatalf("want nothing to do, got\n%s", got)
 	}
 }
+
+// A root disk stays where it is when the host's pool is another, and the plan says how to have it moved.
+func TestRootDiskStaysInItsPool(t *testing.T) {
+	w, led := newWorld(), newLedger()
+	_, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	inst := w.Instances["db-1"]
+	inst.Devices = maps.Clone(inst.Devices)
+	inst.Devices["root"] = plan.Device{"type": "disk", "path": "/", "pool": "ssd"}
+	w.Instances["db-1"] = inst
+	pl, err := w.apply(blog(), led)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	const want = `the root disk of db-1 stays in pool ssd; to have it made in default: "incus delete --force db-1 --project blog", and the agent makes it anew, with its volumes and addresses`
+	if !pl.Empty() || len(pl.Warnings) != 1 || pl.Warnings[0].Text != want {
+		t.Errorf("plan %s\nwarnings %v", pl, pl.Warnings)
+	}
+}
