@@ -3,6 +3,7 @@ package apply_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,15 @@ func TestDataGoesBackByAWord(t *testing.T) {
 		got, back := b.server.Snapshots("blog", data), b.server.Restored()
 		if len(got) < 2 || len(back) != 1 || back[0] != data+"/"+got[0] || got[1] != kept[0].Name {
 			t.Errorf("of %v, restored %v", got, back)
+		}
+
+		for n := 3; n <= 7; n++ {
+			b.edit(blog(fmt.Sprint(n), saved(fmt.Sprint(n))))
+			b.pass(2 * time.Minute)
+		}
+
+		if got := b.server.Snapshots("blog", data); len(got) != 4 || !slices.Contains(got, kept[0].Name) {
+			t.Errorf("later there are %v, without %s", got, kept[0].Name)
 		}
 	})
 }

@@ -14,7 +14,8 @@ const keptSnapshots = 3
 // Snapshot is a snapshot that we took of a volume. Only what is remembered so is ever deleted.
 type Snapshot struct {
 	Pool, Volume, Name string
-	// Generation is the one whose update, of Service, it was taken before.
+	// Generation is the one whose update, of Service, it was taken before; without a Service the one that was given up
+	// together with the data.
 	Generation uint64
 	Service    string
 	At         time.Time
@@ -48,11 +49,14 @@ func (l Ledger) snapshot(s Snapshot) int {
 	return slices.IndexFunc(l.Snapshots, func(o Snapshot) bool { return o.Pool == s.Pool && o.Volume == s.Volume && o.Name == s.Name })
 }
 
-// surplusSnapshots deletes those of our own that are too many of a volume, the oldest first.
+// surplusSnapshots deletes those of our own that are too many of a volume, the oldest first; never one of what was
+// there when somebody had data brought back.
 func (d *differ) surplusSnapshots() {
 	of := map[string][]Snapshot{}
 	for _, s := range d.led.Snapshots {
-		of[s.Pool+"/"+s.Volume] = append(of[s.Pool+"/"+s.Volume], s)
+		if s.Service != "" {
+			of[s.Pool+"/"+s.Volume] = append(of[s.Pool+"/"+s.Volume], s)
+		}
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(of)) {
