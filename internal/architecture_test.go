@@ -40,7 +40,7 @@ var ownImports = map[string]struct {
 	"internal/watch":           {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/dns":             {[]string{"internal/plan"}, "an adapter knows the nouns and its own outside world"},
 	"internal/health":          {[]string{"internal/plan"}, "the machine is a core, and its runner sees Incus through its own interface"},
-	"internal/healthd":         {[]string{"internal/plan", "internal/health", "internal/incus"}, "the composition root of the health daemon wires the runner to Incus"},
+	"internal/healthd":         {[]string{"internal/plan", "internal/health", "internal/incus", "internal/journal"}, "the composition root of the health daemon wires the runner to Incus"},
 	"internal/image/imagetest": {[]string{"internal/plan"}, "the registry in memory stands beside the client it serves"},
 	"internal/incus/incustest": {[]string{"internal/plan", "internal/incus"}, "the fake Incus stands beside the client it serves"},
 	"internal/incus/incustest/conformance": {
@@ -54,6 +54,7 @@ var ownImports = map[string]struct {
 		"verbs are clients of the API; only check, and the agent's children parse, dbcheck, mkdir, buffer and build, touch files themselves",
 	},
 	"internal/buffer":  {nil, "it enlarges sockets, and knows no nouns"},
+	"internal/journal": {nil, "it writes text, and knows no nouns"},
 	"internal/hostdir": {nil, "it makes directories, and knows no nouns"},
 	"internal/publish": {nil, "it carries bytes, and knows no nouns"},
 	"internal/agent": {[]string{
@@ -62,7 +63,7 @@ var ownImports = map[string]struct {
 		"internal/state", "internal/watch",
 	}, "the composition root wires everything but the command line"},
 	"cmd/ic-agent": {
-		[]string{"internal/agent", "internal/cli", "internal/compose", "internal/state"},
+		[]string{"internal/agent", "internal/cli", "internal/compose", "internal/journal", "internal/state"},
 		"a command turns flags into a config and calls Run, or is one of the children that parse and check",
 	},
 	"cmd/ic-healthd": {
@@ -84,7 +85,7 @@ var onlyHere = []struct {
 	{"github.com/miekg/dns", []string{"internal/dns"}, "the library is frozen upstream: keep it replaceable"},
 	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "events are hints, and only watch knows how deaf they are"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "the command line is one package"},
-	{"github.com/coreos/go-systemd", []string{"internal/agent", "internal/healthd"}, "only a daemon talks to systemd"},
+	{"github.com/coreos/go-systemd", []string{"internal/agent", "internal/healthd", "internal/journal"}, "only a daemon talks to systemd"},
 	{"testing", []string{"internal/incus/incustest/conformance"}, "test helpers stay out of the binaries"},
 	{"github.com/stretchr/testify", nil, "tests use testing and go-cmp"},
 }

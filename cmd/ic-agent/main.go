@@ -11,6 +11,7 @@ import (
 	"github.com/incus-compose/ic-agent/internal/agent"
 	"github.com/incus-compose/ic-agent/internal/cli"
 	"github.com/incus-compose/ic-agent/internal/compose"
+	"github.com/incus-compose/ic-agent/internal/journal"
 )
 
 func main() {
@@ -79,7 +80,7 @@ func config(opts cli.RunOptions) (agent.Config, error) {
 		return agent.Config{}, fmt.Errorf("find this program: %w", err)
 	}
 
-	log, err := agent.NewLogger(settings.LogLevel)
+	log, err := journal.New(settings.LogLevel)
 	if err != nil {
 		return agent.Config{}, err
 	}

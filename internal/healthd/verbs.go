@@ -7,13 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/health"
+	"github.com/incus-compose/ic-agent/internal/journal"
 )
 
 // Version is the program's; the command sets it.
@@ -112,19 +112,11 @@ func Main(ctx context.Context, args []string, out, errs io.Writer, reload <-chan
 }
 
 func runVerb(ctx context.Context, o options, remote Remote, errs io.Writer, reload <-chan os.Signal) int {
-	var level slog.Level
-	err := level.UnmarshalText([]byte(o.level))
+	log, err := journal.New(o.level)
 	if err != nil {
-		return failed(errs, exitUsage, fmt.Errorf("--log-level %s: write debug, info, warn or error", o.level))
+		return failed(errs, exitUsage, fmt.Errorf("--log-level: %w", err))
 	}
 
-	log := slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
-			return slog.Attr{} // the journal has its own
-		}
-
-		return a
-	}}))
 	if remote.Address != "" && os.Getpid() == 1 {
 		err = loopbackUp()
 		if err != nil {

@@ -265,7 +265,7 @@ func TestH26H18ManyAtOnceAfterABoot(t *testing.T) {
 	}
 
 	stays(t, "many", "off-1", "Stopped")
-	if log := run(t, "journalctl -b -u ic-healthd -o cat --no-pager"); strings.Contains(log, "msg=restarting") || strings.Contains(log, "to=unhealthy") {
+	if log := run(t, "journalctl -b -u ic-healthd -o cat --no-pager"); strings.Contains(log, "restarting project=") || strings.Contains(log, "to=unhealthy") {
 		t.Errorf("the journal says:\n%s", log)
 	}
 }

@@ -149,7 +149,7 @@ func TestHealthKilledProcessComesBack(t *testing.T) {
 	run(t, fmt.Sprintf("kill -9 %d", before["web-1"].State.PID))
 	anew(t, "kill", "web-1", before)
 	judged(t, "kill", "web-1", "healthy")
-	if log := told(t, since); !strings.Contains(log, "killed by signal 9") || strings.Count(log, "msg=restarting") != 1 {
+	if log := told(t, since); !strings.Contains(log, "killed by signal 9") || strings.Count(log, "restarting project=") != 1 {
 		t.Errorf("the journal says:\n%s", log)
 	}
 }
@@ -172,11 +172,11 @@ func TestX1H19OnFailureByExitCode(t *testing.T) {
 	ended(t, "jobs", "bad-1")
 	stays(t, "jobs", "bad-1", "Stopped")
 	log := told(t, "0")
-	if n := strings.Count(log, "msg=restarting project=jobs instance=bad-1"); n != 2 {
+	if n := strings.Count(log, "restarting project=jobs instance=bad-1"); n != 2 {
 		t.Errorf("restarted %d times", n)
 	}
 
-	if strings.Contains(log, "msg=restarting project=jobs instance=good-1") {
+	if strings.Contains(log, "restarting project=jobs instance=good-1") {
 		t.Error("a job that ended well was restarted")
 	}
 }
@@ -232,7 +232,7 @@ func TestH11X2IncusAwayForAMinuteChangesNothing(t *testing.T) {
 		t.Errorf("restarted: %v", r)
 	}
 
-	if log := told(t, since); strings.Contains(log, "msg=status") || strings.Contains(log, "msg=restarting") {
+	if log := told(t, since); strings.Contains(log, "status project=") || strings.Contains(log, "restarting project=") {
 		t.Errorf("the journal says:\n%s", log)
 	}
 }

@@ -1,4 +1,6 @@
-package agent
+// Package journal is how the daemons write to the systemd journal: plain text with a priority, which journalctl -p and
+// a reader both understand.
+package journal
 
 import (
 	"context"
@@ -8,13 +10,13 @@ import (
 	"os"
 	"sync"
 
-	"github.com/coreos/go-systemd/v22/journal"
+	systemd "github.com/coreos/go-systemd/v22/journal"
 )
 
-// NewLogger writes text to stderr: for the journal with a priority in front and without the time, which the
+// New returns a logger that writes text to stderr: for the journal with a priority in front and without the time, which the
 // journal adds itself (sd-daemon(3)); for a terminal with both. The level is "debug", "info", "warn" or "error";
 // empty means info.
-func NewLogger(level string) (*slog.Logger, error) {
+func New(level string) (*slog.Logger, error) {
 	var l slog.Level
 	if level != "" {
 		err := l.UnmarshalText([]byte(level))
@@ -23,21 +25,21 @@ func NewLogger(level string) (*slog.Logger, error) {
 		}
 	}
 
-	toJournal, err := journal.StderrIsJournalStream()
+	toJournal, err := systemd.StderrIsJournalStream()
 	if err == nil && toJournal {
-		return slog.New(newJournalHandler(os.Stderr, l)), nil
+		return slog.New(newHandler(os.Stderr, l)), nil
 	}
 
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
 }
 
-// journalHandler prefixes each line with its priority and the plain message: "<4>step failed stack=blog …".
-type journalHandler struct {
+// handler prefixes each line with its priority and the plain message: "<4>step failed stack=blog …".
+type handler struct {
 	slog.Handler
 	out *prefixed
 }
 
-func newJournalHandler(w io.Writer, level slog.Level) *journalHandler {
+func newHandler(w io.Writer, level slog.Level) *handler {
 	out := &prefixed{w: w}
 	text := slog.NewTextHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
@@ -47,22 +49,22 @@ func newJournalHandler(w io.Writer, level slog.Level) *journalHandler {
 		return a
 	}})
 
-	return &journalHandler{Handler: text, out: out}
+	return &handler{Handler: text, out: out}
 }
 
 // Handle writes a record.
-func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
 
-	priority := journal.PriInfo
+	priority := systemd.PriInfo
 	switch {
 	case r.Level >= slog.LevelError:
-		priority = journal.PriErr
+		priority = systemd.PriErr
 	case r.Level >= slog.LevelWarn:
-		priority = journal.PriWarning
+		priority = systemd.PriWarning
 	case r.Level < slog.LevelInfo:
-		priority = journal.PriDebug
+		priority = systemd.PriDebug
 	}
 
 	h.out.head = fmt.Sprintf("<%d>%s", priority, r.Message)
@@ -71,13 +73,13 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs is slog's.
-func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &journalHandler{Handler: h.Handler.WithAttrs(attrs), out: h.out}
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{Handler: h.Handler.WithAttrs(attrs), out: h.out}
 }
 
 // WithGroup is slog's.
-func (h *journalHandler) WithGroup(name string) slog.Handler {
-	return &journalHandler{Handler: h.Handler.WithGroup(name), out: h.out}
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{Handler: h.Handler.WithGroup(name), out: h.out}
 }
 
 // prefixed writes a head before each line. Its lock is held by Handle over both.
