@@ -1,11 +1,14 @@
 package incus_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/lxc/incus/v6/shared/api"
 
 	"github.com/incus-compose/ic-agent/internal/incus/incustest"
 	"github.com/incus-compose/ic-agent/internal/incus/incustest/conformance"
@@ -24,6 +27,16 @@ func TestConformanceOfTheFake(t *testing.T) {
 			Lack:   func(project, name, program string) { srv.SetApp(project, name, incustest.App{Missing: program}) },
 			Echo: func(project, name string, port int) {
 				srv.SetApp(project, name, incustest.App{Listens: map[int]func(net.Conn){port: func(c net.Conn) { _, _ = io.Copy(c, c) }}})
+			},
+			Says: func(project, name, text string) { srv.SetApp(project, name, incustest.App{Console: text}) },
+			Shell: func(project, name string) {
+				srv.SetProgram(project, name, func(_ context.Context, req api.InstanceExecPost) (int, string, error) {
+					if req.Command[0] == "kill" {
+						time.AfterFunc(100*time.Millisecond, func() { _ = srv.Exit(project, name, 0) })
+						return 0, "", nil
+					}
+					return 3, "broken\n", nil
+				})
 			},
 			Exit: func(project, name string) {
 				err := srv.Exit(project, name, 0)

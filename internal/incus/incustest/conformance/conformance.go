@@ -30,6 +30,11 @@ type Host struct {
 	Lack func(project, name, program string)
 	// Echo makes the app of an instance send back what it gets on a port; nil where its command line does.
 	Echo func(project, name string, port int)
+	// Says makes the app of an instance have written a text; nil where its command line does.
+	Says func(project, name, text string)
+	// Shell makes an instance run the commands of this suite: kill, which ends its app, and a script that ends with 3
+	// and writes "broken"; nil where there is a shell.
+	Shell func(project, name string)
 	// Exit ends the app of an instance from within; nil where it ends by itself a second after its start.
 	Exit func(project, name string)
 }
@@ -99,6 +104,9 @@ var cases = []struct {
 	{"starting what runs is a success", startTwice},
 	{"a start right after an end is a run of its own", startAfterEnd},
 	{"a program that does not exist is named, and reads as 127", startMissing},
+	{"what an app wrote last is read", lastWords},
+	{"a signal reaches the app", signal},
+	{"hooks are run once for a start, and their failure is told", postStart},
 	{"an app that obeys ends within its grace", stopObedient},
 	{"an app that ignores the stop is ended", stopStubborn},
 	{"an instance that is being stopped is busy", busyWhileStopping},
@@ -260,6 +268,9 @@ func (s *suite) create(name string, app map[string]string, octet string) plan.Cr
 	}
 	if s.host.Echo != nil && app["raw.lxc"] == echoing["raw.lxc"] {
 		s.host.Echo(project, name, 7000)
+	}
+	if s.host.Says != nil && app["raw.lxc"] == talkative["raw.lxc"] {
+		s.host.Says(project, name, words+"\n")
 	}
 	return plan.CreateInstance{
 		Name: name, Fingerprint: s.host.Image.Fingerprint, Config: config,

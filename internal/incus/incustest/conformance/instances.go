@@ -162,7 +162,7 @@ func updateVolatile(s *suite) {
 // startAfterEnd starts while Incus clears up after the run before, when it says "already running" of what is not.
 func startAfterEnd(s *suite) {
 	s.running(instant)
-	for range 8 {
+	for range 4 {
 		if s.host.Exit != nil {
 			s.host.Exit(project, "web")
 		}
