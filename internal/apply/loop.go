@@ -36,6 +36,7 @@ type Loop struct {
 	failed    map[string]time.Time // when an instance's last start failed
 	backoff   map[plan.ID]bool     // what failed last, and is not tried again before notBefore
 	notBefore time.Time
+	whole     map[string]bool  // whose root filesystem was whole before the present plan
 	repair    bool             // a root filesystem was found lost: its repair does not wait
 	unwritten string           // why the ledger is not on disk; empty when it is
 	ends      map[string]ends  // what was said of instances that ended

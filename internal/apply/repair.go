@@ -10,9 +10,11 @@ import (
 // begun notes the rebuilds of a plan before the first step: one that is broken off leaves half a root filesystem, which
 // Incus does not show.
 func (l *Loop) begun(p plan.Plan) {
+	l.whole = map[string]bool{}
 	for _, s := range p.Steps {
 		rebuild, ok := s.Op.(plan.RebuildInstance)
 		if ok && l.led.Rootless[rebuild.Name] == "" {
+			l.whole[rebuild.Name] = true
 			l.rootless(rebuild.Name, plan.RootBegun)
 		}
 	}
@@ -50,7 +52,7 @@ func (l *Loop) rooted(ctx context.Context, o outcome) {
 			l.repair = true
 			l.log.WarnContext(ctx, "instance lost its root filesystem: it is made anew, volumes and addresses stay", "instance", name, "err", o.err)
 		}
-	case rebuild && known == plan.RootBegun && (errors.Is(o.err, errSkipped) || l.host.Refused != nil && l.host.Refused(o.err)):
+	case rebuild && l.whole[name] && (errors.Is(o.err, errSkipped) || l.host.Refused != nil && l.host.Refused(o.err)):
 		delete(l.led.Rootless, name) // Nothing was touched.
 	}
 }

@@ -3,6 +3,7 @@ package apply_test
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,34 @@ func TestBrokenRebuildIsRepeated(t *testing.T) {
 
 		if !rebuilt {
 			t.Error("half of a root filesystem was started")
+		}
+	})
+}
+
+// What Incus left behind of a broken rebuild is named with the command that removes it, until somebody did: then the
+// instance is made anew.
+func TestLeftDirectoryIsNamedUntilItIsGone(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.edit(blog("1"))
+		b.mustRun("db-1", "web-1", "web-2")
+		const left = `Failed rebuilding instance from image: Failed creating instance from image: Volume path "/var/lib/incus/storage-pools/default/containers/blog_db-1" already exists`
+		rebuild := incustest.Fault{Method: http.MethodPost, Path: "/1.0/instances/db-1/rebuild", Times: 1, Status: http.StatusInternalServerError, Message: "unexpected EOF"}
+		b.server.Fail(rebuild)
+		b.edit(blog("2", func(p *plan.Project) { p.Services[0].Image = plan.ImageRef{Ref: "pg:2"} }))
+		b.server.LoseRoot("blog", "db-1", true)
+		b.server.Fail(incustest.Fault{Method: http.MethodPost, Path: "/1.0/instances/db-1/rebuild", Times: -1, Op: left})
+		b.server.Fail(incustest.Fault{Method: http.MethodPatch, Path: "/1.0/instances/db-1", Times: -1, Status: http.StatusNotFound, Message: "Failed to write backup file: Failed getting instance pool: Instance storage pool not found"})
+		b.pass(20 * time.Minute)
+		if c := b.condition("Failed"); !strings.Contains(c, "rm -r /var/lib/incus/storage-pools/default/containers/blog_db-1") {
+			t.Errorf("the conditions say: %v", b.loop.View().Ledger.Conditions)
+		}
+
+		b.server.Mend()
+		b.pass(20 * time.Minute)
+		b.mustRun("db-1", "web-1", "web-2")
+		b.mustBe(apply.InSync)
+		if !slices.Contains(b.writes(), "DELETE /1.0/instances/db-1") {
+			t.Error("it was not made anew")
 		}
 	})
 }

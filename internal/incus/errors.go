@@ -203,7 +203,7 @@ func said(text string, status int) error {
 		fallback = ErrFailed
 	}
 	kind := kindOf(text, fallback)
-	if status == http.StatusNotFound {
+	if status == http.StatusNotFound && !errors.Is(kind, ErrRootless) {
 		kind = ErrNotFound
 	}
 	return kinded{errors.New(text), []error{kind}}

@@ -49,6 +49,7 @@ func TestWhatIncusSaysHasAKind(t *testing.T) {
 		{0, `Failed to create instance update operation: Instance is busy running a "start" operation`, "busy"},
 		{0, "Failed to create instance update operation: A matching non-reusable operation has now succeeded", "busy"},
 		{0, `Failed to handle idmapped storage: Failed expanding symlinks of "": lstat /var/lib/incus/containers/web: no such file or directory`, "rootless"},
+		{404, "Failed to write backup file: Failed getting instance pool: Instance storage pool not found", "rootless"},
 		{0, `lstat /var/lib/incus/storage-pools/default/containers/blog_web/rootfs: no such file or directory`, "rootless"},
 		{0, `Failed to handle idmapped storage: idmapping abilities are required but aren't supported on system`, "failed"},
 		{0, `Failed to handle idmapped storage: no space left on device`, "no space"},

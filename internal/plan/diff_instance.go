@@ -352,8 +352,8 @@ func (d *differ) carry(w DesiredInstance, have ObservedInstance, c changes, caus
 // that it has just begun is stopped. The change itself takes the mark away.
 func (d *differ) guard(w DesiredInstance, have ObservedInstance, c changes, cause string) {
 	policy := have.Config[keyHealthPrefix+"restart"]
-	if policy == "" || policy == "no" || have.Config[KeyParked] != "" {
-		return
+	if policy == "" || policy == "no" || have.Config[KeyParked] != "" || d.rootless(w, have) {
+		return // nothing can start without a root filesystem, and its keys may be refused
 	}
 
 	id := ID{KindInstance, w.Name}
