@@ -53,9 +53,10 @@ var ownImports = map[string]struct {
 		[]string{"internal/plan", "internal/api", "internal/buffer", "internal/build", "internal/compose", "internal/hostdir", "internal/state", "internal/watch"},
 		"verbs are clients of the API; only check, and the agent's children parse, dbcheck, mkdir, buffer and build, touch files themselves",
 	},
-	"internal/buffer":  {nil, "it enlarges sockets, and knows no nouns"},
+	"internal/errand":  {nil, "it carries a message and an answer, and knows no nouns"},
+	"internal/buffer":  {[]string{"internal/errand"}, "it enlarges sockets, and knows no nouns"},
 	"internal/journal": {nil, "it writes text, and knows no nouns"},
-	"internal/hostdir": {nil, "it makes directories, and knows no nouns"},
+	"internal/hostdir": {[]string{"internal/errand"}, "it makes directories, and knows no nouns"},
 	"internal/publish": {nil, "it carries bytes, and knows no nouns"},
 	"internal/agent": {[]string{
 		"internal/plan", "internal/api", "internal/apply", "internal/buffer", "internal/build", "internal/compose", "internal/dns", "internal/files", "internal/health",

@@ -1,17 +1,16 @@
 package buffer
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/incus-compose/ic-agent/internal/errand"
 )
 
 // Socket is where systemd listens for the helper.
@@ -38,9 +37,10 @@ func Narrow(fd uintptr) bool {
 // Widen has the helper at the socket enlarge the receive buffers. Where nobody listens there nothing is done: the
 // sockets have what the kernel gives to everybody.
 func Widen(ctx context.Context, socket string, fds []int) error {
+	helper := errand.Service{Socket: socket, Unit: "ic-agent-buffer@.service", Patience: patience}
 	for len(fds) > 0 {
 		n := min(len(fds), atOnce)
-		err := ask(ctx, socket, fds[:n])
+		err := helper.Ask(ctx, "\n", fds[:n]...)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 			return nil
 		}
@@ -53,37 +53,4 @@ func Widen(ctx context.Context, socket string, fds []int) error {
 	}
 
 	return nil
-}
-
-func ask(ctx context.Context, socket string, fds []int) error {
-	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return err
-	}
-
-	conn := c.(*net.UnixConn)
-	defer conn.Close()
-	err = conn.SetDeadline(time.Now().Add(patience))
-	if err != nil {
-		return err
-	}
-
-	_, _, err = conn.WriteMsgUnix([]byte{'\n'}, unix.UnixRights(fds...), nil)
-	if err != nil {
-		return fmt.Errorf("ask the helper: %w", err)
-	}
-
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	answer = strings.TrimSpace(answer)
-	switch {
-	case answer == "ok":
-		return nil
-	case answer != "":
-		return errors.New(answer)
-	case err != nil:
-		return fmt.Errorf("the helper (ic-agent-buffer@.service) gave no answer: %w", err)
-	}
-
-	return errors.New("the helper (ic-agent-buffer@.service) gave no answer")
 }

@@ -1,16 +1,15 @@
 package hostdir
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/incus-compose/ic-agent/internal/errand"
 )
 
 // Socket is where systemd listens for the helper.
@@ -52,33 +51,5 @@ func (m Maker) ask(ctx context.Context, path string) error {
 		socket = Socket
 	}
 
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return err
-	}
-
-	defer conn.Close()
-	err = conn.SetDeadline(time.Now().Add(patience))
-	if err != nil {
-		return err
-	}
-
-	_, err = conn.Write([]byte(path + "\n"))
-	if err != nil {
-		return fmt.Errorf("ask the helper: %w", err)
-	}
-
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	answer = strings.TrimSpace(answer)
-	switch {
-	case answer == "ok":
-		return nil
-	case answer != "":
-		return errors.New(answer)
-	case err != nil:
-		return fmt.Errorf("the helper (ic-agent-mkdir@.service) gave no answer: %w", err)
-	}
-
-	return errors.New("the helper (ic-agent-mkdir@.service) gave no answer")
+	return errand.Service{Socket: socket, Unit: "ic-agent-mkdir@.service", Patience: patience}.Ask(ctx, path+"\n")
 }
