@@ -117,13 +117,15 @@ func inBubble(t *testing.T, test func(*bench)) {
 			},
 		})
 		b.client = incus.New(incus.Options{Dial: b.server.Dial})
+		defer func() { // after a Fatal too: goroutines left in a bubble end the whole test binary
+			b.end()
+			b.server.Close()
+			if v := b.server.Violations(); len(v) > 0 {
+				t.Errorf("calls Incus does not have: %v", v)
+			}
+		}()
 		b.begin()
 		test(b)
-		b.end()
-		b.server.Close()
-		if v := b.server.Violations(); len(v) > 0 {
-			t.Errorf("calls Incus does not have: %v", v)
-		}
 	})
 }
 
