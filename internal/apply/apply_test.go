@@ -117,14 +117,14 @@ func inBubble(t *testing.T, test func(*bench)) {
 			},
 		})
 		b.client = incus.New(incus.Options{Dial: b.server.Dial})
-		defer func() { // after a Fatal too: goroutines left in a bubble end the whole test binary
-			b.end()
+		defer func() {
 			b.server.Close()
 			if v := b.server.Violations(); len(v) > 0 {
 				t.Errorf("calls Incus does not have: %v", v)
 			}
 		}()
 		b.begin()
+		defer b.end() // after a Fatal too: goroutines left in a bubble end the whole test binary
 		test(b)
 	})
 }

@@ -92,8 +92,7 @@ func TestLeftDirectoryIsNamedUntilItIsGone(t *testing.T) {
 		b.edit(blog("1"))
 		b.mustRun("db-1", "web-1", "web-2")
 		const left = `Failed rebuilding instance from image: Failed creating instance from image: Volume path "/var/lib/incus/storage-pools/default/containers/blog_db-1" already exists`
-		rebuild := incustest.Fault{Method: http.MethodPost, Path: "/1.0/instances/db-1/rebuild", Times: 1, Status: http.StatusInternalServerError, Message: "unexpected EOF"}
-		b.server.Fail(rebuild)
+		b.server.Fail(incustest.Fault{Method: http.MethodPost, Path: "/1.0/instances/db-1/rebuild", Times: 1, Status: http.StatusInternalServerError, Message: "unexpected EOF"})
 		b.server.Fail(incustest.Fault{Method: http.MethodPost, Path: "/1.0/instances/db-1/rebuild", Times: -1, Op: left})
 		b.server.Fail(incustest.Fault{Method: http.MethodPatch, Path: "/1.0/instances/db-1", Times: -1, Status: http.StatusNotFound, Message: "Failed to write backup file: Failed getting instance pool: Instance storage pool not found"})
 		b.edit(blog("2", func(p *plan.Project) { p.Services[0].Image = plan.ImageRef{Ref: "pg:2"} }))
