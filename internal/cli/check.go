@@ -131,6 +131,7 @@ func checkOne(ctx context.Context, path string, child compose.Child) (verdict, e
 	v.Coverage = append(v.Coverage, r.Coverage...)
 	if r.Error != nil {
 		v.refuse(r.Error.Problems...)
+		v.Warnings = append(v.Warnings, api.WarningsOf(r.Error.Warnings)...)
 		return v, nil
 	}
 	v.accept(*r.Project)
@@ -182,10 +183,10 @@ func (v *verdict) print(w io.Writer, coverage bool) {
 		fmt.Fprintln(w, place(shown(x.File), x.Line, 0)+"warning: "+keyed(x.Key)+x.Text)
 	}
 	if !v.OK {
-		fmt.Fprintf(w, "%s: refused, %s\n", v.Stack, count(len(v.Problems), "problem"))
-		return
+		fmt.Fprintf(w, "%s: refused, %s", v.Stack, count(len(v.Problems), "problem"))
+	} else {
+		fmt.Fprintf(w, "%s: %s, %s, %s: ok", v.Stack, count(v.Services, "service"), count(v.Networks, "network"), count(v.Volumes, "volume"))
 	}
-	fmt.Fprintf(w, "%s: %s, %s, %s: ok", v.Stack, count(v.Services, "service"), count(v.Networks, "network"), count(v.Volumes, "volume"))
 	if len(v.Warnings) > 0 {
 		fmt.Fprintf(w, ", %s", count(len(v.Warnings), "warning"))
 	}

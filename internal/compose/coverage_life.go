@@ -24,7 +24,7 @@ var coverDeploy = []line{
 	{"deploy.mode", Differs, "replicated, and global, which is one instance on this host; jobs are refused"},
 	{"deploy.placement", Ignored, "ignored: there is one host"},
 	{"deploy.replicas", Honoured, "the number of instances"},
-	{"deploy.restart_policy", Honoured, "as restart, and over it: condition, delay, max_attempts and window"},
+	{"deploy.restart_policy", Honoured, "as restart, and over it: condition (also the words of restart, as docker compose takes them), delay, max_attempts and window"},
 	{"deploy.rollback_config", Honoured, "how the replicas of a failed update go back"},
 	{"deploy.update_config", Honoured, "how many replicas are updated at a time, in which order, how long each is watched, and what a failure does"},
 }

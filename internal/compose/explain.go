@@ -17,7 +17,6 @@ var (
 	interpolate = regexp.MustCompile(`(?s)^error while interpolating (\S+): (.*)$`)
 	badTemplate = regexp.MustCompile(`(?s)^invalid interpolation format for (\S+?)\.\n.*\n(.*)$`)
 	requiredVar = regexp.MustCompile(`(?s)^required variable (\S+) is missing a value(?:: )?(.*)$`)
-	badSpec     = regexp.MustCompile(`^invalid spec: (.*): (.*)$`)
 	extendsOf   = regexp.MustCompile(`^cannot extend service "([^"]+)" in \S+: (.*)$`)
 	structPath  = regexp.MustCompile(`'((?:services|networks|volumes|configs|secrets)\[[^']+)'`)
 	mustBe      = regexp.MustCompile(`^([a-z][\w.-]*) (must be .*)$`)
@@ -44,11 +43,6 @@ func explain(x *index, text string) []Problem {
 	m = extendsOf.FindStringSubmatch(text)
 	if m != nil {
 		return []Problem{at(x, "services."+m[1]+".extends", m[2], "name a service that exists there")}
-	}
-
-	m = badSpec.FindStringSubmatch(text)
-	if m != nil {
-		return []Problem{explainVolume(x, m[1], m[2])}
 	}
 
 	return []Problem{explainOther(x, text)}
@@ -191,18 +185,6 @@ func explainVariable(x *index, key, text string) Problem {
 	}
 
 	return at(x, key, why, "set it in .env beside the file")
-}
-
-func explainVolume(x *index, spec, why string) Problem {
-	for s := range x.where("services") {
-		for key, n := range s.nodes {
-			if strings.Contains(key, ".volumes.") && s.expand(n.Value) == spec {
-				return Problem{File: s.path, Line: n.Line, Key: key, Text: fmt.Sprintf("%q is not a volume: %s", spec, why), Hint: "write source:target, or source:target:ro"}
-			}
-		}
-	}
-
-	return at(x, "services", fmt.Sprintf("%q is not a volume: %s", spec, why), "write source:target, or source:target:ro")
 }
 
 // explainOther finds a key in a message that was not foreseen.

@@ -136,7 +136,7 @@ func describe(t *testing.T, files []txtar.File) string {
 	}
 
 	if refused != nil {
-		return strings.ReplaceAll("refused\n"+refused.Error()+"\n", in.Dir+"/", "")
+		return strings.ReplaceAll("refused\n"+refused.Error()+"\n"+warned(refused.Warnings), in.Dir+"/", "")
 	}
 
 	if len(p.Hash) != 64 {
@@ -146,13 +146,18 @@ func describe(t *testing.T, files []txtar.File) string {
 	p.Hash = ""
 	var b strings.Builder
 	dump(&b, "", reflect.ValueOf(p))
-	for _, w := range p.Warnings {
+	text := strings.ReplaceAll(b.String()+warned(p.Warnings), in.Dir+"/", "")
+
+	return strings.ReplaceAll(text, filepath.Dir(in.Dir)+"/", "../")
+}
+
+func warned(list []plan.Warning) string {
+	var b strings.Builder
+	for _, w := range list {
 		fmt.Fprintf(&b, "warning %s:%d: %s: %s\n", w.File, w.Line, w.Key, w.Text)
 	}
 
-	text := strings.ReplaceAll(b.String(), in.Dir+"/", "")
-
-	return strings.ReplaceAll(text, filepath.Dir(in.Dir)+"/", "../")
+	return b.String()
 }
 
 // dump prints a line for each field that is not zero. Places are shortened to file:line, and warnings are

@@ -1,7 +1,8 @@
 package compose
 
 import (
-	"fmt"
+	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,7 +82,11 @@ func (t *translation) unhonoured() {
 		}
 	}
 
-	for from, to := range t.index.bases {
+	order := func(a, b base) int {
+		return cmp.Or(cmp.Compare(a.source.path, b.source.path), cmp.Compare(a.key, b.key))
+	}
+	for _, from := range slices.SortedFunc(maps.Keys(t.index.bases), order) {
+		to := t.index.bases[from]
 		n, ok := to.source.nodes[to.key]
 		name := strings.TrimPrefix(to.key, "services.")
 		if !ok || slices.Contains(t.index.sources, to.source) && t.enabled(name) {
@@ -93,9 +98,11 @@ func (t *translation) unhonoured() {
 			w.value(n, []string{"services", name}, "services.*", honouredKeys()["services"]["*"])
 		}
 	}
+
+	t.warnings = append(t.warnings, t.unset.warnings(t.in.variableFiles())...)
 }
 
-// extendedBy are the stack's own services that the base is part of.
+// extendedBy are the stack's own services that the base is part of, sorted.
 func (t *translation) extendedBy(from base) []string {
 	var names []string
 	for at := range t.index.bases {
@@ -117,6 +124,8 @@ func (t *translation) extendedBy(from base) []string {
 			step = next
 		}
 	}
+
+	slices.Sort(names)
 
 	return names
 }
@@ -193,16 +202,9 @@ func (w walker) warn(path []string, pattern string, line int) {
 	w.t.warnings = append(w.t.warnings, warning(w.source.path, line, strings.Join(path, "."), text))
 }
 
-// scalar warns of the variables in a value that become the empty string.
+// scalar notes the variables in a value that become the empty string.
 func (w walker) scalar(value string, line int, path []string) {
-	if !strings.Contains(value, "$") {
-		return
-	}
-
-	for _, name := range unset(value, w.source.env) {
-		w.t.warnings = append(w.t.warnings, warning(w.source.path, line, strings.Join(path, "."),
-			fmt.Sprintf("the variable %s is not set and becomes empty: set it in .env, or write ${%s:-default}", name, name)))
-	}
+	w.t.unset.scalar(w.source, value, line, strings.Join(path, "."))
 }
 
 // inForce tells whether a key of a file is still there after merging, and not in a service whose profile is

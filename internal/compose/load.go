@@ -81,6 +81,7 @@ func loadCovered(ctx context.Context, in Input) (project plan.Project, covered [
 	refused, ok := errors.AsType[*Error](err)
 	if ok {
 		refused.Files = f.wanted()
+		l.blame(refused)
 	}
 
 	return project, l.covered, err
@@ -107,6 +108,8 @@ type load struct {
 	warnings []plan.Warning
 	// covered is the coverage; nil when nobody asks.
 	covered []Covered
+	// translated tells whether warnings holds those of the translation, too.
+	translated bool
 }
 
 func (l *load) run(ctx context.Context) (plan.Project, error) {
@@ -139,9 +142,9 @@ func (l *load) run(ctx context.Context) (plan.Project, error) {
 		return plan.Project{}, err
 	}
 
-	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings, secretFiles: map[string]bool{}, hostVolumes: map[string]plan.Mount{}}
+	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings, secretFiles: map[string]bool{}, hostVolumes: map[string]plan.Mount{}, unset: unsetUses{}}
 	out, err := t.run()
-	l.covered = t.coverage()
+	l.covered, l.warnings, l.translated = t.coverage(), t.warnings, true
 
 	return out, err
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // Problem is one reason why a stack's files are refused.
@@ -56,6 +58,8 @@ type Error struct {
 	// Files are the absolute paths of what was read, and of what was looked for and is missing, sorted: a
 	// change of any of them is a reason to try again. Empty when the reading was cut short.
 	Files []string `json:"files,omitempty"`
+	// Warnings are what else there is to say about the files.
+	Warnings []plan.Warning `json:"warnings,omitempty"`
 }
 
 // Error returns the problems, one a line.

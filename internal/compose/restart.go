@@ -41,7 +41,8 @@ const (
 	restartWindow   = "user.ic-agent.restart-window"
 )
 
-// restartPolicy reads deploy.restart_policy (compose-spec deploy.md).
+// restartPolicy reads deploy.restart_policy (compose-spec deploy.md). Besides the conditions of the specification
+// it takes the words of restart, as docker compose does.
 func (s *service) restartPolicy(c types.RestartPolicy) string {
 	const key = "deploy.restart_policy"
 	s.restartTime(key+".delay", restartDelay, c.Delay)
@@ -52,7 +53,7 @@ func (s *service) restartPolicy(c types.RestartPolicy) string {
 	}
 
 	switch c.Condition {
-	case "none":
+	case "none", "no":
 		return "no"
 	case "on-failure":
 		if attempts != "" {
@@ -60,15 +61,19 @@ func (s *service) restartPolicy(c types.RestartPolicy) string {
 		}
 
 		return "on-failure"
-	case "", "any":
+	case "", "any", "always", "unless-stopped":
 		if attempts != "" {
 			s.out.Config[restartAttempts] = attempts
+		}
+
+		if c.Condition == "unless-stopped" {
+			return c.Condition
 		}
 
 		return "always"
 	}
 
-	s.refuse(key+".condition", fmt.Sprintf("%q is not a condition", c.Condition), "write none, on-failure or any")
+	s.refuse(key+".condition", fmt.Sprintf("%q is not a condition", c.Condition), "write none, on-failure, any or unless-stopped")
 
 	return ""
 }

@@ -17,7 +17,7 @@ import (
 // The limits of the pre-scan: generous for what people write, far below what makes a parser suffer.
 const (
 	maxDepth    = 64     // mappings and lists inside each other, flow and block
-	maxAliases  = 100    // aliases followed, each time they are met
+	maxAliases  = 1000   // aliases followed, each time they are met
 	maxNodes    = 50_000 // YAML nodes, aliases followed
 	maxServices = 1000   // services of one file
 	maxNesting  = 16     // "${A:-${B:-…}}"

@@ -61,8 +61,8 @@ func TestPrescanLimits(t *testing.T) {
 }
 
 func TestAliasesOfAliasesCountEachTime(t *testing.T) {
-	_, problems := Prescan("f", []byte("a: &a [1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"))
-	if len(problems) != 1 || !strings.Contains(problems[0].Text, "more than 100 aliases") {
+	_, problems := Prescan("f", []byte("a: &a [1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n"))
+	if len(problems) != 1 || !strings.Contains(problems[0].Text, "more than 1000 aliases") {
 		t.Errorf("problems = %v", problems)
 	}
 }

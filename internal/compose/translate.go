@@ -26,6 +26,7 @@ type translation struct {
 	secretFiles map[string]bool
 	// hostVolumes are the volumes that mount something of the host, by their key.
 	hostVolumes map[string]plan.Mount
+	unset       unsetUses
 	problems    []Problem
 	warnings    []plan.Warning
 	covered     []Covered
