@@ -116,35 +116,3 @@ func TestEdit(t *testing.T) {
 	fmt.Printf("  %-44s %8s\n", "ic-agent, from the file's rename", median(agent).Round(time.Millisecond))
 	fmt.Printf("  %-44s %8.2f   (goal 1.30)\n", "ratio", float64(median(agent))/float64(median(hand)))
 }
-
-// TestConvergedPass measures what a look at a hundred services that are as they should be costs the agent.
-func TestConvergedPass(t *testing.T) {
-	const many = 100
-	var b strings.Builder
-	b.WriteString("services:\n")
-	for i := range many {
-		fmt.Fprintf(&b, "  s%d:\n    image: busybox\n    command: [sleep, inf]\n    restart: \"no\"\n", i)
-	}
-
-	c := connect(t)
-	rename(t, root(t), "ten", b.String())
-	lastStart(t, c, "ten", many)
-	defer forgetTen(t, c)
-
-	const looks = 20
-	cpu := func() int {
-		out := sh(t, "cut -d' ' -f14,15 /proc/$(systemctl show -p MainPID --value ic-agent)/stat | tr ' ' + | xargs -I{} sh -c 'echo $(({}))'")
-		ticks, err := strconv.Atoi(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		return ticks * 10 // CLK_TCK is 100 on Linux
-	}
-
-	sh(t, "ic-agent reload --wait")
-	before := cpu()
-	sh(t, fmt.Sprintf("for i in $(seq %d); do ic-agent reload --wait; done", looks))
-	fmt.Printf("\na look at %d services with nothing to do\n", many)
-	fmt.Printf("  %-44s %5.1f ms   (goal 20 ms)\n", "CPU of the agent, with the scan of the files", float64(cpu()-before)/looks)
-}

@@ -350,28 +350,6 @@ func forgetTen(t *testing.T, c incusapi.InstanceServer) {
 	sh(t, "rm -f /var/lib/ic-agent/state.db; systemctl start ic-agent")
 }
 
-// TestQuiet counts what a pass over a converged stack asks, and what twenty stacks weigh.
-func TestQuiet(t *testing.T) {
-	base := root(t)
-	for i := range 20 {
-		rename(t, base, fmt.Sprintf("small%02d", i), "services:\n  app:\n    image: busybox\n    command: [sleep, inf]\n")
-	}
-
-	c := connect(t)
-	for i := range 20 {
-		lastStart(t, c, fmt.Sprintf("small%02d", i), 1)
-	}
-
-	sh(t, "ic-agent reload --wait")
-	rss := sh(t, "grep VmRSS /proc/$(systemctl show -p MainPID --value ic-agent)/status | tr -s '\\t ' ' ' | cut -d' ' -f2")
-	kib, err := strconv.Atoi(rss)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	fmt.Printf("\ntwenty stacks of one service\n  %-44s %5d MB   (goal 60 MB)\n", "resident memory of the agent", kib/1024)
-}
-
 // TestStart measures the way to READY with fifty stacks known and Incus away, which must not matter.
 func TestStart(t *testing.T) {
 	base := root(t)

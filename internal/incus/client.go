@@ -52,6 +52,8 @@ type Client struct {
 	// base is never used for a call itself: in makes a copy for each.
 	base incusapi.InstanceServer
 
+	memory memory
+
 	mu    sync.Mutex
 	facts *facts // guarded by mu; nil until asked, and again after the connection was lost
 }

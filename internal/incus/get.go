@@ -20,40 +20,55 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, out any
 	return c.fetch(ctx, path, query, func(d *json.Decoder) error { return d.Decode(out) })
 }
 
-// objects reads all of a kind in a project ("" for all projects) with one request, one after the other: what is
-// not kept of them takes no memory.
-func objects[T any](ctx context.Context, c *Client, path, project string) ([]T, error) {
+// objects reads all of a kind in a project ("" for all projects) with one request.
+func objects[T any](ctx context.Context, c *Client, path, project string) (all []T, err error) {
+	err = c.fetch(ctx, path, allOf(project), func(d *json.Decoder) error {
+		return each(d, func(one T) { all = append(all, one) })
+	})
+	return all, err
+}
+
+// allOf asks for whole objects of a project, "" for all projects.
+func allOf(project string) url.Values {
 	query := url.Values{"recursion": {"1"}}
 	if project == "" {
 		query.Set("all-projects", "true")
 	} else {
 		query.Set("project", project)
 	}
-	var all []T
-	err := c.fetch(ctx, path, query, func(d *json.Decoder) error {
-		begin, err := d.Token()
-		if err != nil || begin == nil {
+	return query
+}
+
+// each reads a list, one after the other: what is not kept of them takes no memory.
+func each[T any](d *json.Decoder, take func(T)) error {
+	begin, err := d.Token()
+	if err != nil || begin == nil {
+		return err
+	}
+	if begin != json.Delim('[') {
+		return errGarbled
+	}
+	for d.More() {
+		var one T
+		err = d.Decode(&one)
+		if err != nil {
 			return err
 		}
-		if begin != json.Delim('[') {
-			return errGarbled
-		}
-		for d.More() {
-			var one T
-			err = d.Decode(&one)
-			if err != nil {
-				return err
-			}
-			all = append(all, one)
-		}
-		_, err = d.Token() // ]
-		return err
-	})
-	return all, err
+		take(one)
+	}
+	_, err = d.Token() // ]
+	return err
 }
 
 // fetch reads an answer; metadata takes what was asked for.
 func (c *Client) fetch(ctx context.Context, path string, query url.Values, metadata func(*json.Decoder) error) error {
+	return c.exchange(ctx, path, query, func(body io.Reader) (string, error) {
+		return answer(json.NewDecoder(body), metadata)
+	})
+}
+
+// exchange asks; read takes the answer's body and says what Incus refused with.
+func (c *Client) exchange(ctx context.Context, path string, query url.Values, read func(body io.Reader) (refusal string, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.ReadTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://custom.socket"+path+"?"+query.Encode(), nil)
@@ -66,7 +81,7 @@ func (c *Client) fetch(ctx context.Context, path string, query url.Values, metad
 		return c.judge(ctx, err, false)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	refusal, err := answer(json.NewDecoder(resp.Body), metadata)
+	refusal, err := read(resp.Body)
 	if err == nil && (refusal != "" || resp.StatusCode != http.StatusOK) {
 		err = api.StatusErrorf(resp.StatusCode, "%s", refusal)
 	}

@@ -131,15 +131,12 @@ func (c *Client) Images(ctx context.Context, project string) (map[string]plan.Ob
 }
 
 func (c *Client) images(ctx context.Context, project string) (map[string]plan.ObservedImage, error) {
-	list, err := objects[imageAnswer](ctx, c, "/1.0/images", project)
-	images := make(map[string]plan.ObservedImage, len(list))
-	for _, i := range list {
-		images[i.Fingerprint] = plan.ObservedImage{
+	return table(ctx, c, "/1.0/images", project, func(i imageAnswer) (string, plan.ObservedImage) {
+		return i.Fingerprint, plan.ObservedImage{
 			Cached: i.Cached, Owner: i.Properties[plan.KeyOwner], Config: i.Properties[plan.KeyConfig], Origin: i.Properties[plan.KeyImage],
 			Touched: latest(i.UploadedAt, i.LastUsedAt), Size: i.Size,
 		}
-	}
-	return images, err
+	})
 }
 
 func latest(a, b time.Time) time.Time {

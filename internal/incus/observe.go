@@ -2,8 +2,10 @@ package incus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -71,9 +73,7 @@ func (c *Client) observe(ctx context.Context, project string) (plan.Observed, er
 			vols, err := c.volumes(gctx, project, pool)
 			mu.Lock()
 			defer mu.Unlock()
-			for _, v := range vols {
-				o.Volumes[pool+"/"+v.Name] = plan.ObservedVolume{Pool: pool, Config: v.Config, UsedBy: len(v.UsedBy)}
-			}
+			maps.Copy(o.Volumes, vols)
 			return err
 		})
 	}
@@ -103,9 +103,9 @@ func poolsOf(p *plan.ObservedProject, usedBy, all []string) []string {
 
 // project returns nil for a project that does not exist.
 func (c *Client) project(ctx context.Context, name string) (*plan.ObservedProject, []string, error) {
-	var p projectAnswer
-	err := c.get(ctx, "/1.0/projects/"+url.PathEscape(name), nil, &p)
+	p, err := recall(ctx, c, name, "/1.0/projects/"+url.PathEscape(name), nil, object[projectAnswer])
 	if errors.Is(err, ErrNotFound) {
+		c.memory.drop(name)
 		return nil, nil, nil
 	}
 	if err != nil {
@@ -115,29 +115,43 @@ func (c *Client) project(ctx context.Context, name string) (*plan.ObservedProjec
 }
 
 func (c *Client) networks(ctx context.Context) (map[string]plan.ObservedNetwork, error) {
-	list, err := objects[networkAnswer](ctx, c, "/1.0/networks", networkProject)
-	nets := make(map[string]plan.ObservedNetwork, len(list))
-	for _, n := range list {
-		nets[n.Name] = plan.ObservedNetwork{
+	return table(ctx, c, "/1.0/networks", networkProject, func(n networkAnswer) (string, plan.ObservedNetwork) {
+		return n.Name, plan.ObservedNetwork{
 			Type: n.Type, Managed: n.Managed, Config: n.Config, Description: n.Description, UsedBy: len(n.UsedBy), Status: n.Status,
 		}
-	}
-	return nets, err
+	})
 }
 
-// volumes returns the custom volumes of a project in a pool, snapshots left out.
-func (c *Client) volumes(ctx context.Context, project, pool string) ([]volumeAnswer, error) {
-	list, err := objects[volumeAnswer](ctx, c, "/1.0/storage-pools/"+url.PathEscape(pool)+"/volumes/custom", project)
-	return slices.DeleteFunc(list, func(v volumeAnswer) bool { return strings.Contains(v.Name, "/") }), err
+// volumes returns the custom volumes of a project in a pool by "pool/name", snapshots left out.
+func (c *Client) volumes(ctx context.Context, project, pool string) (map[string]plan.ObservedVolume, error) {
+	path := "/1.0/storage-pools/" + url.PathEscape(pool) + "/volumes/custom"
+	vols, err := table(ctx, c, path, project, func(v volumeAnswer) (string, plan.ObservedVolume) {
+		return pool + "/" + v.Name, plan.ObservedVolume{Pool: pool, Config: v.Config, UsedBy: len(v.UsedBy)}
+	})
+	maps.DeleteFunc(vols, func(id string, _ plan.ObservedVolume) bool { return strings.Count(id, "/") > 1 })
+	return vols, err
 }
 
 func (c *Client) instances(ctx context.Context, project string) (map[string]plan.ObservedInstance, error) {
-	list, err := objects[instanceAnswer](ctx, c, "/1.0/instances", project)
-	insts := make(map[string]plan.ObservedInstance, len(list))
-	for _, i := range list {
-		insts[i.Name] = observed(i)
+	return table(ctx, c, "/1.0/instances", project, func(i instanceAnswer) (string, plan.ObservedInstance) {
+		return i.Name, observed(i)
+	})
+}
+
+// table reads all of a kind in a project by what entry calls them. The map is the caller's own; what its values hold
+// is shared and must not be changed.
+func table[A, V any](ctx context.Context, c *Client, path, project string, entry func(A) (string, V)) (map[string]V, error) {
+	all, err := recall(ctx, c, project, path, allOf(project), func(d *json.Decoder) (map[string]V, error) {
+		m := map[string]V{}
+		return m, each(d, func(a A) {
+			k, v := entry(a)
+			m[k] = v
+		})
+	})
+	if all == nil {
+		return map[string]V{}, err
 	}
-	return insts, err
+	return maps.Clone(all), err
 }
 
 // Owned is an instance found by its owner's id.

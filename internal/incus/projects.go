@@ -45,6 +45,7 @@ func (c *Client) updateProject(ctx context.Context, op plan.UpdateProject) error
 }
 
 func (c *Client) deleteProject(ctx context.Context, op plan.DeleteProject) error {
+	c.memory.drop(op.Name)
 	return gone(c.change(ctx, "", func(s incusapi.InstanceServer) error { return s.DeleteProject(op.Name) }))
 }
 

@@ -41,8 +41,7 @@ func (c *Client) Server(ctx context.Context) (plan.Server, error) {
 
 // look reads the version, and the rest when it is not known for this version.
 func (c *Client) look(ctx context.Context) (facts, error) {
-	var srv serverAnswer
-	err := c.get(ctx, "/1.0", nil, &srv)
+	srv, err := recall(ctx, c, "", "/1.0", nil, object[serverAnswer])
 	if err != nil {
 		return facts{}, err
 	}
