@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -381,6 +382,48 @@ func TestDependantsAreGated(t *testing.T) {
 		b.pass(time.Hour)
 		b.mustHaveModes("b Running, b Running")
 		b.mustRun("db-1", "web-1", "web-2")
+	})
+}
+
+// TestStartInTheMiddleOfAChange: what somebody else starts between the stop and the new keys runs without them, and so
+// is started again; the mark that keeps the health daemon from it is gone in the end.
+func TestStartInTheMiddleOfAChange(t *testing.T) {
+	healed := func(p *plan.Project) {
+		p.Services[1].Replicas = 1
+		p.Services[1].Config = map[string]string{"user.healthcheck.restart": "always"}
+	}
+	inBubble(t, func(b *bench) {
+		b.good(blog("1", healed))
+		web := "/1.0/instances/web-1"
+		b.server.Fail(incustest.Fault{Method: "PATCH", Path: web, Nth: 2, Delay: 10 * time.Second}) // the first is the mark
+		var started atomic.Bool
+		var written time.Time
+		go func() {
+			time.Sleep(5 * time.Second)
+			i, _ := b.server.Instance("blog", "web-1")
+			if i.Status != "Stopped" || i.Config["user.healthcheck.stopped"] != "true" || i.Config[plan.KeyChanging] != "true" {
+				t.Errorf("in the middle of its change it is %s with %v", i.Status, i.Config)
+			}
+
+			written = time.Now().Add(4 * time.Second) // they are later
+			err := b.client.Do(b.t.Context(), "blog", plan.StartInstance{Name: "web-1"})
+			started.Store(err == nil)
+		}()
+		b.edit(blog("2", healed, mode("b")))
+		b.pass(time.Minute)
+		if !started.Load() {
+			t.Fatal("it was not started in the middle")
+		}
+
+		b.mustHaveModes("b Running")
+		i, _ := b.server.Instance("blog", "web-1")
+		if i.LastUsedAt.Before(written) {
+			t.Errorf("it runs since %s, before its keys were written at %s", i.LastUsedAt, written)
+		}
+
+		if i.Config["user.healthcheck.stopped"] != "" || i.Config[plan.KeyChanging] != "" {
+			t.Errorf("its marks are left: %v", i.Config)
+		}
 	})
 }
 

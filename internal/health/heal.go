@@ -207,24 +207,28 @@ func (r *Runner) carryOut(ctx context.Context, id ID, a Restart, grace time.Dura
 	moot := Restarted{Gen: a.Gen, Moot: true}
 	inst, err := r.opt.Instances.Look(ctx, id)
 	switch {
-	case errors.Is(err, ErrGone):
-		return moot
 	case err != nil:
 		return r.failed(ctx, a, err)
-	case a.Stop && (inst.State != StateRunning || !inst.Started.Equal(a.Run)), !a.Stop && inst.State != StateStopped:
+	case a.Stop && (inst.State != StateRunning || !inst.Started.Equal(a.Run)), !a.Stop && (inst.State != StateStopped || marked(inst)):
 		return moot
+	case marked(inst):
+		return Restarted{Gen: a.Gen, Held: true} // it is about to be stopped
 	case !a.Stop && !a.Patient && powered(inst):
 		return Restarted{Gen: a.Gen, Powered: true}
 	}
 
 	if a.Stop {
 		err = r.opt.Hands.Stop(ctx, id, grace)
+		if err == nil {
+			inst, err = r.opt.Instances.Look(ctx, id) // in the time of its end somebody may have said that it shall not start
+		}
+
 		if err != nil {
 			return r.failed(ctx, a, err)
 		}
 	}
 
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || marked(inst) {
 		return moot
 	}
 
@@ -236,6 +240,9 @@ func (r *Runner) carryOut(ctx context.Context, id ID, a Restart, grace time.Dura
 	return Restarted{Gen: a.Gen}
 }
 
+// marked tells of an instance that somebody stopped on purpose, or is about to.
+func marked(i Instance) bool { return i.Config[KeyStopped] == "true" }
+
 // powered tells of a stopped instance that Incus means to start: it notes what ran when it goes down, just after
 // the instance has ended.
 func powered(i Instance) bool {
@@ -243,7 +250,7 @@ func powered(i Instance) bool {
 }
 
 func (r *Runner) failed(ctx context.Context, a Restart, err error) Restarted {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, ErrGone) {
 		return Restarted{Gen: a.Gen, Moot: true}
 	}
 

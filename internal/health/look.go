@@ -240,7 +240,7 @@ func (r *Runner) apply(e *entry, inst Instance, exit Exit, read, now time.Time) 
 	}
 
 	seen := Seen{
-		Spec: spec, State: inst.State, Started: inst.Started, Exit: exit, Marked: inst.Config[KeyStopped] == "true",
+		Spec: spec, State: inst.State, Started: inst.Started, Exit: exit, Marked: marked(inst),
 		Autorestart: inst.Config["boot.autorestart"] == "true", Status: Status(inst.Config[KeyStatus]),
 		Powered: powered(inst),
 	}

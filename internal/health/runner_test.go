@@ -17,6 +17,7 @@ import (
 type fleet struct {
 	list  []Instance
 	probe func(ctx context.Context, i Instance) Result
+	stop  func(ctx context.Context, id ID) // what a stop does; nil for nothing
 
 	mu       sync.Mutex
 	writes   int
@@ -54,7 +55,12 @@ func (f *fleet) Start(context.Context, ID) error {
 	return nil
 }
 
-func (f *fleet) Stop(context.Context, ID, time.Duration) error { return nil }
+func (f *fleet) Stop(ctx context.Context, id ID, _ time.Duration) error {
+	if f.stop != nil {
+		f.stop(ctx, id)
+	}
+	return nil
+}
 
 func (f *fleet) Probe(ctx context.Context, i Instance, _ Spec) (Result, func() bool) {
 	at := time.Now()
@@ -278,6 +284,52 @@ func TestH28AStormOfFailuresPausesRestarts(t *testing.T) {
 			if f.starts > 20 {
 				t.Errorf("%d of 100 were restarted", f.starts)
 			}
+		})
+	})
+}
+
+// ic-agent changes an instance that is unhealthy, and so about to be restarted: it is the agent's to start.
+func TestARestartLeavesWhatIsBeingChanged(t *testing.T) {
+	fails := func(context.Context, Instance) Result { return Result{Verdict: Failed, Code: 1} }
+	change := func(i *Instance) { i.Config = checked(KeyRestart, "always", KeyRetries, "1", KeyStopped, "true") }
+	healthy := func(r *Runner, id ID) { r.entries[id].m.passed = true } // or its check would count as broken
+	t.Run("before it is stopped", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			stops := 0
+			f := &fleet{probe: fails, stop: func(context.Context, ID) { stops++ }}
+			f.add("a", 1, checked(KeyRestart, "always", KeyRetries, "1"))
+			f.run(t, time.Second, func(r *Runner) {
+				healthy(r, f.list[0].ID)
+				f.turn(t, r, 0, change, Hint{})
+				time.Sleep(time.Minute)
+				if n := f.started(); n != 0 || stops != 0 {
+					t.Errorf("%d stops, %d starts", stops, n)
+				}
+				f.turn(t, r, 0, func(i *Instance) { i.Config = checked(KeyRestart, "always", KeyRetries, "1") }, Hint{})
+				time.Sleep(time.Minute)
+				if f.started() == 0 {
+					t.Error("not restarted when the change was given up")
+				}
+			})
+		})
+	})
+	t.Run("while it is being stopped", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fleet{probe: fails}
+			f.add("a", 1, checked(KeyRestart, "always", KeyRetries, "1"))
+			f.stop = func(context.Context, ID) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				change(&f.list[0])
+				f.list[0].State = StateStopped
+			}
+			f.run(t, time.Second, func(r *Runner) {
+				healthy(r, f.list[0].ID)
+				time.Sleep(time.Minute)
+				if s := f.list[0].State; s != StateStopped || f.started() != 0 {
+					t.Errorf("it is %s, %d starts", s, f.started())
+				}
+			})
 		})
 	})
 }

@@ -15,8 +15,12 @@ import (
 
 // startInstance starts. A start by somebody else that is under way is waited for by Incus itself.
 func (c *Client) startInstance(ctx context.Context, project string, op plan.StartInstance) error {
+	err := c.outdated(ctx, project, op)
+	if err != nil {
+		return err
+	}
 	c.cleared(ctx, project, op.Name)
-	err := patiently(ctx, func() error {
+	err = patiently(ctx, func() error {
 		err := c.state(ctx, project, op.Name, c.opt.StartTimeout, api.InstanceStatePut{Action: "start"})
 		if errors.Is(err, errRunning) {
 			return c.runs(ctx, project, op.Name)
@@ -24,6 +28,18 @@ func (c *Client) startInstance(ctx context.Context, project string, op plan.Star
 		return c.explained(ctx, project, op.Name, err)
 	})
 	return c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Running) })
+}
+
+// outdated stops an instance that somebody started in the middle of its change, before its keys were written.
+func (c *Client) outdated(ctx context.Context, project string, op plan.StartInstance) error {
+	if op.Since.IsZero() {
+		return nil
+	}
+	i, _, err := c.instance(ctx, project, op.Name)
+	if err != nil || i.StatusCode != api.Running || i.LastUsedAt.After(op.Since) {
+		return err
+	}
+	return c.stopInstance(ctx, project, plan.StopInstance{Name: op.Name, Grace: op.Grace})
 }
 
 // restful is how long after the begin of a run its hooks may still be at work, unseen, if it ended while it began.
@@ -61,9 +77,23 @@ func (c *Client) runs(ctx context.Context, project, name string) error {
 	return nil
 }
 
-// stopInstance asks the app to end, and ends it when it does not. Without the second part a timed-out stop
-// would hold the instance's lock, and every later call would be busy.
+// stopInstance marks, and stops all the same where it cannot: a stop that is under way keeps others from writing.
 func (c *Client) stopInstance(ctx context.Context, project string, op plan.StopInstance) error {
+	if len(op.Mark) == 0 {
+		return c.end(ctx, project, op)
+	}
+	mark := plan.UpdateInstance{Name: op.Name, Config: op.Mark}
+	marked := c.updateInstance(ctx, project, mark)
+	err := c.end(ctx, project, op)
+	if err == nil && errors.Is(marked, ErrBusy) {
+		marked = c.updateInstance(ctx, project, mark) // somebody else was stopping it
+	}
+	return errors.Join(err, marked)
+}
+
+// end asks the app to end, and ends it when it does not. Without the second part a timed-out stop would hold the
+// instance's lock, and every later call would be busy.
+func (c *Client) end(ctx context.Context, project string, op plan.StopInstance) error {
 	c.preStop(ctx, project, op)
 	err := c.stopGently(ctx, project, op)
 	switch {

@@ -291,18 +291,21 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	}
 
 	cause := d.changeCause(w, have, c)
-	if c.restart && !running && start {
-		d.guard(w, have, c, cause)
-	}
-
-	if c.restart && running {
+	switch {
+	case c.restart && running:
 		if d.waits(w) {
 			return // what runs keeps running until what it needs is there
 		}
 
 		deps := append(d.prerequisites(w), d.stopDependents(w.Service)...)
-		d.step(id, StopInstance{Name: w.Name, Grace: w.Grace, Drain: w.Drain}, cause, deps...).Interrupts = true
+		d.step(id, d.stopping(w, have, c), cause, deps...).Interrupts = true
 		start = true
+	case c.restart && start:
+		op := d.stopping(w, have, c)
+		if op.Mark != nil {
+			op.Drain = 0
+			d.step(id, op, "nobody is to restart it during its change") // and one that has just been is stopped
+		}
 	}
 
 	d.snapshot(w, c.restart)
@@ -312,7 +315,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	}
 
 	if start {
-		d.step(id, StartInstance{Name: w.Name}, startReason(c.restart && running, cause), d.startDeps(w)...)
+		d.step(id, StartInstance{Name: w.Name, Grace: w.Grace}, startReason(c.restart && running, cause), d.startDeps(w)...)
 	}
 }
 
@@ -348,21 +351,23 @@ func (d *differ) carry(w DesiredInstance, have ObservedInstance, c changes, caus
 	}
 }
 
-// guard keeps the health daemon from restarting, in the middle of its change, an instance that ended by itself; one
-// that it has just begun is stopped. The change itself takes the mark away.
-func (d *differ) guard(w DesiredInstance, have ObservedInstance, c changes, cause string) {
+// stopping is the stop of an instance for a change that only a start applies. Where the health daemon may restart it, it
+// is marked, so that nobody starts it in the middle: what ended by itself, or fails its checks, is at the daemon's mercy
+// else. The change itself takes the mark away.
+func (d *differ) stopping(w DesiredInstance, have ObservedInstance, c changes) StopInstance {
+	op := StopInstance{Name: w.Name, Grace: w.Grace, Drain: w.Drain}
 	policy := have.Config[keyHealthPrefix+"restart"]
-	if policy == "" || policy == "no" || have.Config[KeyParked] != "" || d.rootless(w, have) {
-		return // nothing can start without a root filesystem, and its keys may be refused
+	acts := policy != "" && policy != "no" || have.Config[keyOnUnhealthy] == "restart"
+	if !acts || have.Config[KeyParked] != "" || d.rootless(w, have) {
+		return op // nothing can start without a root filesystem, and its keys may be refused
 	}
 
-	id := ID{KindInstance, w.Name}
-	mark := map[string]string{KeyChanging: "true", keyHealthStopped: "true"}
-	d.step(id, UpdateInstance{Name: w.Name, Config: mark}, "nobody is to restart it during its change")
-	d.step(id, StopInstance{Name: w.Name, Grace: w.Grace}, cause)
-	for k := range mark {
+	op.Mark = map[string]string{KeyChanging: "true", keyHealthStopped: "true"}
+	for k := range op.Mark {
 		c.config[k] = ""
 	}
+
+	return op
 }
 
 func (d *differ) startDeps(w DesiredInstance) []ID {

@@ -12,6 +12,7 @@ const (
 	keyHealthTest    = "user.healthcheck.test"
 	keyHealthEnabled = "user.healthcheck.enabled"
 	keyHealthPrefix  = "user.healthcheck."
+	keyOnUnhealthy   = "user.ic-agent.on-unhealthy"
 	KeyHealthDetail  = "user.healthcheck.detail"
 )
 

@@ -40,8 +40,7 @@ const (
 	// KeyHeld says, on an instance that went back to the version before, which newer one failed: the files' hash
 	// and the image's digest.
 	KeyHeld = "user.ic-agent.held"
-	// KeyChanging marks an instance that ended by itself and is being changed: the health daemon is not to restart it
-	// meanwhile.
+	// KeyChanging marks an instance that is stopped to be changed: the health daemon is not to restart it meanwhile.
 	KeyChanging = "user.ic-agent.changing"
 	// KeySurge marks the candidate of an update, which is deleted when it is wanted no more.
 	KeySurge = "user.ic-agent.surge"

@@ -117,13 +117,21 @@ type (
 	}
 	// SignalInstance sends a signal to the first process of a running instance.
 	SignalInstance struct{ Name, Signal string }
-	// StartInstance starts a stopped instance; one that runs already is a success.
-	StartInstance struct{ Name string }
+	// StartInstance starts a stopped instance; one that runs already is a success. Where Since is set, it is when the
+	// instance's keys were written: one that somebody else started before then runs without them, and is restarted,
+	// with Grace for its end.
+	StartInstance struct {
+		Name  string
+		Since time.Time
+		Grace time.Duration
+	}
 	// StopInstance sends the stop signal, waits Grace, then kills; one that is stopped already is a
-	// success. Drain passes before, with the instance's names withdrawn.
+	// success. Drain passes before, with the instance's names withdrawn. Mark are keys that are set on it first; where
+	// it is just being stopped by somebody else, as soon as it is stopped.
 	StopInstance struct {
 		Name         string
 		Grace, Drain time.Duration
+		Mark         map[string]string
 		// Before are run in it first (pre_stop); their failure holds nothing up.
 		Before []Command
 	}

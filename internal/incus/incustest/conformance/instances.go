@@ -178,6 +178,22 @@ func startAfterEnd(s *suite) {
 	}
 }
 
+// startOutdated is the start of a change in whose middle somebody else started the instance.
+func startOutdated(s *suite) {
+	s.running(obedient)
+	before := s.instance("web").LastUsed
+	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"environment.A": "b"}})
+	written := time.Now()
+	s.do(plan.StartInstance{Name: "web", Since: before.Add(-time.Nanosecond), Grace: time.Second})
+	if again := s.instance("web").LastUsed; !again.Equal(before) {
+		s.Errorf("started %s, and again %s although it ran with its keys", before, again)
+	}
+	s.do(plan.StartInstance{Name: "web", Since: written, Grace: time.Second})
+	if again := s.instance("web").LastUsed; !again.After(written) {
+		s.Errorf("started %s, before its keys were written at %s", again, written)
+	}
+}
+
 func startTwice(s *suite) {
 	s.project()
 	s.do(s.create("web", obedient, "10"))
@@ -255,6 +271,32 @@ func busyWhileStopping(s *suite) {
 	s.do(plan.StopInstance{Name: "web"}) // a kill gets through
 	wg.Wait()
 	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.b": "2"}})
+}
+
+func stopMarks(s *suite) {
+	s.running(stubborn)
+	mark := map[string]string{"user.mark": "1"}
+	s.do(plan.StopInstance{Name: "web", Mark: mark})
+	if i := s.instance("web"); i.Status != plan.Stopped || i.Config["user.mark"] != "1" {
+		s.Errorf("%s, %v", i.Status, i.Config)
+	}
+	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"user.mark": ""}}, plan.StartInstance{Name: "web"})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := s.c.Do(s.Context(), project, plan.StopInstance{Name: "web", Grace: 12 * time.Second})
+		if err != nil {
+			s.Error(err)
+		}
+	})
+	s.eventually("the instance is busy", func() bool {
+		err := s.c.Do(s.Context(), project, plan.UpdateInstance{Name: "web", Config: map[string]string{"user.b": "1"}})
+		return errors.Is(err, incus.ErrBusy)
+	})
+	s.do(plan.StopInstance{Name: "web", Mark: mark})
+	wg.Wait()
+	if i := s.instance("web"); i.Status != plan.Stopped || i.Config["user.mark"] != "1" {
+		s.Errorf("%s, %v", i.Status, i.Config)
+	}
 }
 
 func rebuildKeeps(s *suite) {
