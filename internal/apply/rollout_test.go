@@ -159,6 +159,11 @@ func TestFailedUpdateGoesBackAndIsHeld(t *testing.T) {
 		fail       func(*bench)
 	}{
 		{"it ends", "it ended with exit code 3", func(b *bench) { b.exit("web-1", 3) }},
+		{"it ends, and Incus does not tell how at once", "it ended with exit code 3", func(b *bench) {
+			b.server.Fail(incustest.Fault{Method: "GET", Path: "*/logs/lxc.log", Times: 8, Drop: true})
+			b.exit("web-1", 3)
+			b.pass(20 * time.Second)
+		}},
 		{"it is restarted", "was restarted", func(b *bench) {
 			b.pass(5 * time.Second)
 			b.quietly(func() { b.exit("web-1", 3) })

@@ -278,13 +278,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 
 	if c.empty() {
 		if start && !d.waits(w) {
-			d.seed(w)
-			cause := startCause(d.led, w, have)
-			if d.stopped[w.Name] {
-				cause = "stopped for what it needs"
-			}
-
-			d.step(id, StartInstance{Name: w.Name}, cause, d.startDeps(w)...)
+			d.start(w, have)
 		}
 
 		return
@@ -317,6 +311,17 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	if start {
 		d.step(id, StartInstance{Name: w.Name, Grace: w.Grace}, startReason(c.restart && running, cause), d.startDeps(w)...)
 	}
+}
+
+// start starts an instance that has nothing to be changed.
+func (d *differ) start(w DesiredInstance, have ObservedInstance) {
+	d.seed(w)
+	cause := startCause(d.led, w, have)
+	if d.stopped[w.Name] {
+		cause = "stopped for what it needs"
+	}
+
+	d.step(ID{KindInstance, w.Name}, StartInstance{Name: w.Name}, cause, d.startDeps(w)...)
 }
 
 // carry brings what differs into an instance, which is stopped for what only a start applies.

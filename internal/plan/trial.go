@@ -17,6 +17,9 @@ const (
 // restartSlack is how exactly two readings of one start agree.
 const restartSlack = time.Second
 
+// unreadAgain is when it is asked again how an instance ended, which Incus could not tell.
+const unreadAgain = time.Second
+
 // checked says that somebody judges the instance's health.
 func checked(w DesiredInstance) bool {
 	return w.Config[keyHealthTest] != "" || w.Config[keyHealthEnabled] == "true" || w.Config["user.ic-agent.probe"] != ""
@@ -91,6 +94,8 @@ func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checke
 		return t, "", time.Time{}
 	case !m.running && r.in.Ledger.Started[w.Name] != w.Config[KeyBoot]:
 		return t, "it is being changed", time.Time{}
+	case !m.running && r.unread(m):
+		return t, "it is not known yet how it ended", r.in.Now.Add(unreadAgain)
 	case !m.running:
 		return r.judgeEnd(m, t), "", time.Time{}
 	case t.Start.IsZero() && m.have.LastUsed.Add(restartSlack).Before(t.Moved):
@@ -141,6 +146,14 @@ func (r *roller) watched(since time.Time) time.Time {
 	}
 
 	return since
+}
+
+// unread says that nobody has been told yet how an instance ended: Incus did not answer, or does not know its state.
+func (r *roller) unread(m member) bool {
+	_, known := r.exit(m)
+	e, read := r.in.Ledger.Exits[m.now.Name]
+
+	return m.have.Status == Error || !known && m.have.LastUsed.After(m.have.Created) && !(read && e.Run.Equal(m.have.LastUsed))
 }
 
 // judgeEnd judges an instance that ended: that is well only of a job that did its work.
