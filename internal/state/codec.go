@@ -76,6 +76,9 @@ type Dropped struct {
 	Reason string
 }
 
+// newer tells whether nothing is wrong with it but that this version does not know it.
+func (d Dropped) newer() bool { return d.Reason == errCodec.Error() }
+
 // encodeSeal returns the seal of the bucket at path: the checksum of every value in it, by key.
 func encodeSeal(path string, sums map[string]uint32) []byte {
 	payload, err := json.Marshal(sums)

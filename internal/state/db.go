@@ -123,7 +123,7 @@ func (db *DB) begin(path string, opts *bolt.Options) error {
 		if err != nil {
 			return err
 		}
-		return db.repair()
+		return db.repair(path)
 	})
 	if err != nil {
 		return err
@@ -182,7 +182,11 @@ func known(tx *bolt.Tx) error {
 		}
 	}
 	v := tx.Bucket(metaBucket).Get(schemaKey)
-	if string(v) != strconv.Itoa(schema) {
+	number, err := strconv.Atoi(string(v))
+	if err == nil && number > schema {
+		return fmt.Errorf("%w for this version: a newer ic-agent wrote it (schema %d; known here is %d)", ErrDamaged, number, schema)
+	}
+	if number != schema {
 		return fmt.Errorf("%w: its schema is %q, this version knows %d", ErrDamaged, v, schema)
 	}
 	return nil
@@ -219,6 +223,9 @@ func (db *DB) drop(d Dropped) {
 		return
 	}
 	db.dropped = append(db.dropped, d)
+	if d.newer() {
+		return // it is told once, of all of them
+	}
 	db.log.Warn("ledger value dropped", "stack", d.Stack, "value", d.Value, "reason", d.Reason)
 }
 

@@ -5,7 +5,8 @@
 // file is renamed away and begun anew, and the agent starts every time. bbolt survives crashes and power cuts
 // but has no checksums on its data pages, so every value carries its own and the keys of a bucket are sealed:
 // a value that changed, went missing or fell back to an older state on the disk is dropped and named, never
-// used.
+// used. What a newer version wrote and this one does not know is dropped, too, after a copy of the whole file was made:
+// after a downgrade everything that was known is in "state.db.newer-<time>".
 //
 //	state.db
 //	├── meta

@@ -14,7 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// keepBad is how many damaged files are kept.
+// keepBad is how many files of a kind are kept that were damaged or too new.
 const keepBad = 3
 
 // OpenOrRebuild opens the ledger at path after check has found it sound (nil: without a check). A file that is
@@ -37,7 +37,7 @@ func openOrRebuild(ctx context.Context, path string, check func(context.Context,
 	if moveErr != nil {
 		return nil, false, fmt.Errorf("put damaged ledger aside: %w", errors.Join(moveErr, err))
 	}
-	log.ErrorContext(ctx, "ledger damaged, begun anew", "kept", bad, "reason", err)
+	log.ErrorContext(ctx, "ledger put aside, begun anew", "kept", bad, "reason", err)
 	db, err = open(path, log, opts)
 	if err != nil {
 		return nil, false, err
@@ -69,18 +69,27 @@ func openChecked(ctx context.Context, path string, check func(context.Context, s
 // quarantine renames a damaged file away, removes the oldest of its kind, and returns the new name.
 func quarantine(path string, now time.Time) (string, error) {
 	prefix := path + ".bad-"
-	bad := prefix + now.UTC().Format("20060102T150405.000000000Z")
+	bad := prefix + stamp(now)
 	err := os.Rename(path, bad)
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = trim(prefix)
 	}
-	entries, err := os.ReadDir(filepath.Dir(path))
+	return bad, err
+}
+
+// stamp ends the names of files that are kept: by name is by age.
+func stamp(now time.Time) string { return now.UTC().Format("20060102T150405.000000000Z") }
+
+// trim removes all but the newest files whose paths begin so.
+func trim(prefix string) error {
+	dir := filepath.Dir(prefix)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return "", err
+		return err
 	}
 	var all []string
 	for _, e := range entries {
-		name := filepath.Join(filepath.Dir(path), e.Name())
+		name := filepath.Join(dir, e.Name())
 		if strings.HasPrefix(name, prefix) {
 			all = append(all, name)
 		}
@@ -89,8 +98,8 @@ func quarantine(path string, now time.Time) (string, error) {
 	for _, name := range all[:max(0, len(all)-keepBad)] {
 		err := os.RemoveAll(name)
 		if err != nil {
-			return "", err
+			return err
 		}
 	}
-	return bad, syncDir(filepath.Dir(path))
+	return syncDir(dir)
 }

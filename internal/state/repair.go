@@ -3,7 +3,9 @@ package state
 import (
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -44,8 +46,8 @@ func readAll(tx *bolt.Tx) contents {
 }
 
 // repair reads everything once and, when something has to be dropped, writes the rest anew, so that it is
-// dropped and reported only once.
-func (db *DB) repair() error {
+// dropped and reported only once. What a newer version wrote is kept before in a copy of the file.
+func (db *DB) repair(path string) error {
 	var c contents
 	err := db.bolt.View(func(tx *bolt.Tx) error {
 		c = readAll(tx)
@@ -57,7 +59,27 @@ func (db *DB) repair() error {
 	for _, d := range c.dropped {
 		db.drop(d)
 	}
+	if slices.ContainsFunc(c.dropped, Dropped.newer) {
+		db.keepNewer(path)
+	}
 	return db.bolt.Update(c.rewrite)
+}
+
+// keepNewer copies the file to "<path>.newer-<time>", of which the newest three are kept. When there is no room, the
+// values are lost all the same: nothing runs by them.
+func (db *DB) keepNewer(path string) {
+	prefix := path + ".newer-"
+	kept := prefix + stamp(time.Now())
+	err := db.bolt.View(func(tx *bolt.Tx) error { return tx.CopyFile(kept, 0o600) })
+	if err == nil {
+		err = trim(prefix)
+	}
+	if err != nil {
+		_ = os.Remove(kept)
+		db.log.Warn("ledger of a newer ic-agent could not be kept", "err", err)
+		return
+	}
+	db.log.Warn("ledger was written by a newer ic-agent: what this version does not know is left out, and kept in a copy", "kept", kept)
 }
 
 // rewrite replaces everything but the schema.
