@@ -104,7 +104,7 @@ type Agent struct {
 	neighbours *neighbours
 
 	publish chan struct{} // holds one token when a view has changed
-	shown   chan struct{} // holds one token when the zone has followed
+	shown   chan struct{} // holds one token when what systemd is told may be other
 	server  serverState
 	snap    snapshotBox
 }
@@ -143,7 +143,7 @@ func New(ctx context.Context, conf Config) (*Agent, error) {
 	}
 
 	a.store = newStore(conf.Inherited)
-	names.options.Log, names.options.Files = a.log, a.local.Adopt(conf.Inherited)
+	names.options.Log, names.options.Files, names.options.Changed = a.log, a.local.Adopt(conf.Inherited), a.show
 	a.dns = dns.New(names.options)
 	if names.host {
 		a.resolved = dns.NewResolved(a.log)

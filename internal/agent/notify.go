@@ -15,10 +15,10 @@ import (
 const (
 	// maxStatus is the length of the STATUS line.
 	maxStatus = 200
-	// statusEvery bounds how often the line changes; it is looked at when a view changed, and, for what changes by
-	// itself, every lookEvery.
+	// statusEvery bounds how often the line changes; it is looked at when something changed that it tells of, and with
+	// each sign of life, which without a watchdog is every lookEvery.
 	statusEvery = 200 * time.Millisecond
-	lookEvery   = 5 * time.Second
+	lookEvery   = time.Minute
 	// lateScan is how old the watcher's last turn, silentPass how long without progress a pass may be before
 	// the watchdog is left to act. The longest single call is a pull of 30 minutes.
 	lateScan   = time.Minute
@@ -50,8 +50,8 @@ func (a *Agent) notify(ctx context.Context, ready <-chan struct{}) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 
-	var fed time.Time
 	for {
+		alive := false
 		select {
 		case <-ctx.Done():
 			send("STOPPING=1\nSTATUS=stopping; services keep running")
@@ -59,6 +59,7 @@ func (a *Agent) notify(ctx context.Context, ready <-chan struct{}) error {
 		case <-a.shown:
 			wait(ctx, statusEvery)
 		case <-ticker.C:
+			alive = a.conf.Watchdog > 0
 		}
 
 		if ctx.Err() != nil {
@@ -73,10 +74,8 @@ func (a *Agent) notify(ctx context.Context, ready <-chan struct{}) error {
 			send("STATUS=" + status)
 		}
 
-		now := time.Now()
-		if a.conf.Watchdog > 0 && now.Sub(fed) >= a.conf.Watchdog/4 {
-			fed = now
-			a.feed(ctx, now, send)
+		if alive {
+			a.feed(ctx, time.Now(), send)
 		}
 	}
 }

@@ -220,10 +220,7 @@ func (a *Agent) follow(ctx context.Context) error {
 			return err
 		}
 
-		select {
-		case a.shown <- struct{}{}:
-		default:
-		}
+		a.show()
 
 		var again <-chan time.Time
 		if len(a.local.Problems()) > 0 {
@@ -236,6 +233,14 @@ func (a *Agent) follow(ctx context.Context) error {
 		case <-a.publish:
 		case <-again:
 		}
+	}
+}
+
+// show has systemd told how we are.
+func (a *Agent) show() {
+	select {
+	case a.shown <- struct{}{}:
+	default:
 	}
 }
 

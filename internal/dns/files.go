@@ -99,6 +99,16 @@ func (l *leftovers) expire(age time.Duration) bool {
 	return some
 }
 
+// due is how long what is left may still be wanted, 0 when nothing is left.
+func (l *leftovers) due(age time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.udp)+len(l.tcp) == 0 {
+		return 0
+	}
+	return adoptFor - age
+}
+
 // each calls f with every socket and its name.
 func (l *leftovers) each(f func(name string, fd uintptr) error) error {
 	l.mu.Lock()

@@ -48,6 +48,7 @@ type forwarder struct {
 	cache   *cache
 	gate    *gate
 	times   times
+	look    func() // is called before the host's servers are asked
 
 	mu   sync.Mutex // guards what follows
 	pool map[netip.AddrPort]*upstream
@@ -242,6 +243,7 @@ func isPoor(rcode int) bool {
 // order returns the servers to ask: those that answer first, else as the configuration has them. One that asks
 // us back is left out.
 func (f *forwarder) order(rt route) ([]*upstream, error) {
+	f.look()
 	servers := f.servers()
 	if len(rt.servers) > 0 {
 		servers = f.known(rt.servers)

@@ -215,7 +215,7 @@ func (s *Server) Listen(ctx context.Context, addrs []netip.AddrPort) {
 	for _, l := range s.listeners {
 		if !slices.Contains(next, l) {
 			l.close()
-			s.sockets.Add(1)
+			s.socketsChanged()
 			s.log.InfoContext(ctx, "dns stopped listening", "addr", l.want)
 		}
 	}
@@ -237,9 +237,10 @@ func (s *Server) tryOpen(ctx context.Context, l *listener, now time.Time) {
 	l.open(ctx, s.left, s.options.Readers, now)
 	switch {
 	case l.err == nil:
-		s.sockets.Add(1)
+		s.socketsChanged()
 		s.log.InfoContext(ctx, "dns listens", "addr", l.addr())
 	case before == nil || before.Error() != l.err.Error():
+		s.socketsChanged()
 		s.log.WarnContext(ctx, "dns cannot listen", "addr", l.want, "err", l.err)
 	}
 }
@@ -274,7 +275,7 @@ func (s *Server) broken(l *listener, first *net.UDPConn, err error) {
 		return
 	}
 	l.fail(fmt.Errorf("serve %s: %w", l.want, err), time.Now())
-	s.sockets.Add(1)
+	s.socketsChanged()
 	s.log.Warn("dns socket failed", "addr", l.want, "err", err)
 	s.wake()
 }

@@ -39,8 +39,9 @@ func newToken() string {
 	return hex.EncodeToString(b[:])
 }
 
-// watchLoops asks the servers that are in use, each at once when it is new, their own name.
-func (f *forwarder) watchLoops(ctx context.Context, now time.Time) {
+// watchLoops asks the servers that are in use, each at once when it is new, their own name. It returns how long until
+// the next has to be asked or is to be believed again; 0 when none is in use.
+func (f *forwarder) watchLoops(ctx context.Context, now time.Time) (wait time.Duration) {
 	for _, u := range f.all() {
 		due, cleared := u.loopDue(now)
 		if cleared {
@@ -49,8 +50,10 @@ func (f *forwarder) watchLoops(ctx context.Context, now time.Time) {
 		if due {
 			go u.askName(ctx, f.times.patience)
 		}
+		wait = soonest(wait, u.loopWait(now))
 	}
 	f.forget(now)
+	return wait
 }
 
 // forgetAfter is how long what is known about a server that is asked no more is kept.
@@ -84,6 +87,20 @@ func (u *upstream) loopDue(now time.Time) (due, cleared bool) {
 	}
 	u.loop.sent, u.loop.count = now, asked
 	return true, cleared
+}
+
+// loopWait is how long until loopDue has something to say, 0 when only a question can bring that about.
+func (u *upstream) loopWait(now time.Time) time.Duration {
+	u.loop.mu.Lock()
+	defer u.loop.mu.Unlock()
+	ask := u.loop.sent.Add(loopEvery).Sub(now)
+	switch {
+	case u.loops.Load():
+		return soonest(ask, u.loop.seen.Add(loopClears).Sub(now))
+	case u.asked.Load() != u.loop.count:
+		return ask
+	}
+	return 0
 }
 
 // askName sends the question; what becomes of it is not waited for longer than patience.

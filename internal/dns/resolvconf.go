@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// followEvery is how often the host's resolver configuration is looked at.
+// followEvery is how often the host's resolver configuration is looked at while anything is asked there.
 const followEvery = 2 * time.Second
 
 // maxUpstreams is how many of the host's servers are used.

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/godbus/dbus/v5"
 	miekg "github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 )
@@ -81,26 +80,18 @@ func reverseZones(p netip.Prefix) []string {
 	return out
 }
 
-// bus is what is used of D-Bus.
-type bus interface {
-	// Call calls a method of resolved, or of the bus itself, and stores what it returns.
-	Call(ctx context.Context, path, method string, result []any, args ...any) error
-	Close() error
-}
-
-// The names of org.freedesktop.resolve1(5).
+// When what systemd-resolved knows is compared with what it should: a link that was down, or a resolved that was
+// restarted, has forgotten it.
 const (
-	resolvedName    = "org.freedesktop.resolve1"
-	resolvedPath    = "/org/freedesktop/resolve1"
-	resolvedManager = "org.freedesktop.resolve1.Manager"
-	resolvedCall    = resolvedManager + "."
-	getProperty     = "org.freedesktop.DBus.Properties.Get"
-	hasOwner        = "org.freedesktop.DBus.NameHasOwner"
+	// resolvedEvery is how often without any news: somebody may have told it something else.
+	resolvedEvery = time.Minute
+	// resolvedRetry is how long after it could not be told.
+	resolvedRetry = 5 * time.Second
+	// resolvedSettle is how long after news: resolved hears them when we do.
+	resolvedSettle = 500 * time.Millisecond
+	// resolvedPatience is how long it may take to answer.
+	resolvedPatience = 5 * time.Second
 )
-
-// resolvedEvery is how often what systemd-resolved knows is compared with what it should: a link that was down,
-// or a resolved that was restarted, has forgotten it.
-const resolvedEvery = 5 * time.Second
 
 // Resolved tells systemd-resolved where our names are answered, link by link, and keeps it so. On a host without
 // it nothing is done. What was told stays when Run ends: the next agent answers at the same addresses.
@@ -108,7 +99,9 @@ type Resolved struct {
 	log   *slog.Logger
 	dial  func(context.Context) (bus, error)
 	index func(name string) (int, error)
-	woken chan struct{}
+	news  func(ctx context.Context, told func(link string)) // see hostNews; nil when there are none
+	woken chan struct{}                                     // holds one token when the links are others
+	heard chan struct{}                                     // holds one when there are news
 
 	mu      sync.Mutex // guards what follows
 	want    []Link
@@ -123,7 +116,7 @@ func NewResolved(log *slog.Logger) *Resolved {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Resolved{log: log, dial: dialBus, index: linkIndex, woken: make(chan struct{}, 1), done: map[string]int{}}
+	return &Resolved{log: log, dial: dialBus, index: linkIndex, news: hostNews, woken: make(chan struct{}, 1), heard: make(chan struct{}, 1), done: map[string]int{}}
 }
 
 // linkIndex finds a link by its name alone, where package net would list all links.
@@ -162,16 +155,43 @@ func (r *Resolved) Status() (present bool, err error) {
 
 // Run keeps resolved told until ctx ends. The error is always nil.
 func (r *Resolved) Run(ctx context.Context) error {
-	tick := time.NewTicker(resolvedEvery)
-	defer tick.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if r.news != nil {
+		wg.Go(func() { r.news(ctx, r.hear) })
+	}
 	for {
 		r.once(ctx)
+		next := resolvedEvery
+		_, err := r.Status()
+		if err != nil {
+			next = resolvedRetry
+		}
+		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return nil
 		case <-r.woken:
-		case <-tick.C:
+		case <-r.heard:
+			pause(ctx, resolvedSettle)
+		case <-timer.C:
 		}
+		timer.Stop()
+	}
+}
+
+// hear has Run look when news are about one of the links, or about all.
+func (r *Resolved) hear(link string) {
+	r.mu.Lock()
+	ours := link == "" || slices.ContainsFunc(r.want, func(l Link) bool { return l.Interface == link })
+	r.mu.Unlock()
+	if !ours {
+		return
+	}
+	select {
+	case r.heard <- struct{}{}:
+	default:
 	}
 }
 
@@ -183,7 +203,7 @@ func (r *Resolved) Withdraw(ctx context.Context) {
 
 // once compares and mends, and logs when that begins or stops to fail.
 func (r *Resolved) once(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, resolvedEvery)
+	ctx, cancel := context.WithTimeout(ctx, resolvedPatience)
 	defer cancel()
 	r.mu.Lock()
 	want := r.want
@@ -252,136 +272,3 @@ func (r *Resolved) apply(ctx context.Context, want []Link) (present bool, err er
 	}
 	return true, errors.Join(errs...)
 }
-
-// The wire forms of org.freedesktop.resolve1(5): what a link is told, and what is known of all links.
-type (
-	knownServer struct {
-		Index, Family int32
-		Address       []byte
-		Port          uint16
-		Name          string
-	}
-	knownDomain struct {
-		Index   int32
-		Domain  string
-		Routing bool
-	}
-	linkServer struct {
-		Family  int32
-		Address []byte
-		Port    uint16
-		Name    string
-	}
-	linkDomain struct {
-		Domain  string
-		Routing bool
-	}
-)
-
-// wire is what resolved is told.
-func (l Link) wire() (servers []linkServer, domains []linkDomain) {
-	for _, a := range l.Servers {
-		family := int32(unix.AF_INET)
-		if a.Is6() {
-			family = unix.AF_INET6
-		}
-		servers = append(servers, linkServer{family, a.AsSlice(), l.Port, ""})
-	}
-	for _, d := range l.Domains {
-		domains = append(domains, linkDomain{d, true})
-	}
-	return servers, domains
-}
-
-// linkState is what resolved knows of a link.
-type linkState struct {
-	servers []linkServer
-	domains []linkDomain
-}
-
-// read returns what resolved knows of all links, by index. To ask about each by itself would take three calls for each.
-func read(ctx context.Context, b bus) (map[int32]linkState, error) {
-	var servers, domains dbus.Variant
-	err := errors.Join(
-		b.Call(ctx, resolvedPath, getProperty, []any{&servers}, resolvedManager, "DNSEx"),
-		b.Call(ctx, resolvedPath, getProperty, []any{&domains}, resolvedManager, "Domains"),
-	)
-	if err != nil {
-		return nil, err
-	}
-	var allServers []knownServer
-	var allDomains []knownDomain
-	err = errors.Join(servers.Store(&allServers), domains.Store(&allDomains))
-	all := map[int32]linkState{}
-	for _, s := range allServers {
-		l := all[s.Index]
-		l.servers = append(l.servers, linkServer{s.Family, s.Address, s.Port, s.Name})
-		all[s.Index] = l
-	}
-	for _, d := range allDomains {
-		l := all[d.Index]
-		l.domains = append(l.domains, linkDomain{d.Domain, d.Routing})
-		all[d.Index] = l
-	}
-	return all, err
-}
-
-// match compares what resolved knows of a link with what it should: the same, nothing or something of ours (bare), or
-// what others told it (other).
-func (l Link) match(got linkState) match {
-	wantServers, wantDomains := l.wire()
-	equal := func(a, b linkServer) bool {
-		return a.Family == b.Family && slices.Equal(a.Address, b.Address) && a.Port == b.Port
-	}
-	ours := slices.EqualFunc(got.servers, wantServers, equal)
-	switch {
-	case ours && slices.Equal(got.domains, wantDomains):
-		return same
-	case ours, len(got.servers) == 0 && len(got.domains) == 0:
-		return bare
-	}
-	return other
-}
-
-// tell sets everything about one link. We do not sign and do not speak TLS, and are no way to other names.
-func tell(ctx context.Context, b bus, index int, l Link) error {
-	servers, domains := l.wire()
-	for _, c := range []struct {
-		method string
-		arg    any
-	}{
-		{"SetLinkDNSEx", servers},
-		{"SetLinkDomains", domains},
-		{"SetLinkDefaultRoute", false},
-		{"SetLinkDNSSEC", "no"},
-		{"SetLinkDNSOverTLS", "no"},
-	} {
-		err := b.Call(ctx, resolvedPath, resolvedCall+c.method, nil, int32(index), c.arg)
-		if err != nil {
-			return fmt.Errorf("%s of %s: %w", c.method, l.Interface, err)
-		}
-	}
-	return nil
-}
-
-// systemBus is the host's D-Bus.
-type systemBus struct{ conn *dbus.Conn }
-
-func dialBus(ctx context.Context) (bus, error) {
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return systemBus{conn}, nil
-}
-
-func (b systemBus) Call(ctx context.Context, path, method string, result []any, args ...any) error {
-	name := resolvedName
-	if method == hasOwner {
-		name = "org.freedesktop.DBus"
-	}
-	call := b.conn.Object(name, dbus.ObjectPath(path)).CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
-	return call.Store(result...)
-}
-
-func (b systemBus) Close() error { return b.conn.Close() }

@@ -24,6 +24,7 @@ type resolvedTest struct {
 	refuse  string // a method that fails
 	links   map[int32]map[string]any
 	changes []string
+	looks   int
 }
 
 func (r *resolvedTest) Close() error { return nil }
@@ -43,6 +44,7 @@ func (r *resolvedTest) Call(_ context.Context, _, method string, result []any, a
 	defer r.mu.Unlock()
 	method = strings.TrimPrefix(method, resolvedCall)
 	if method == hasOwner {
+		r.looks++
 		*result[0].(*bool) = !r.absent
 		return nil
 	}
@@ -99,12 +101,12 @@ func TestD41Resolved(t *testing.T) {
 		fake := &resolvedTest{links: map[int32]map[string]any{}, indexes: map[string]int{"br0": 7, "br1": 8}}
 		r := NewResolved(nil)
 		r.dial = func(context.Context) (bus, error) { return fake, nil }
-		r.index = fake.index
+		r.index, r.news = fake.index, nil
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = r.Run(ctx) }() // its error is always nil
 		changed := func(want ...string) {
 			t.Helper()
-			time.Sleep(resolvedEvery + time.Second)
+			time.Sleep(resolvedRetry + time.Second)
 			fake.mu.Lock()
 			defer fake.mu.Unlock()
 			if !slices.Equal(fake.changes, want) {
@@ -132,12 +134,24 @@ func TestD41Resolved(t *testing.T) {
 			t.Error(diff)
 		}
 		changed() // nothing to do
-		fake.change(func() { fake.indexes["br2"] = 9 })
+		fake.change(func() { fake.indexes["br2"] = 9; fake.looks = 0 })
+		r.hear("veth1")
+		changed() // a link of others came
+		if fake.looks > 0 {
+			t.Error("looked for a link of others")
+		}
+		r.hear("br2")
 		changed(all(9)...) // a bridge that came later
 		fake.change(func() { delete(fake.links, 7) })
-		changed(all(7)...) // it forgot
+		r.hear("")
+		changed(all(7)...) // it forgot, being started again
 		fake.change(func() { fake.indexes["br0"] = 17 })
+		r.hear("br0")
 		changed(all(17)...) // the bridge was made anew
+		fake.change(func() { delete(fake.links, 17) })
+		changed() // somebody had it forget, of which there are no news
+		time.Sleep(resolvedEvery)
+		changed(all(17)...)
 		r.Use([]Link{link("br0")})
 		changed("revert 9")
 		fake.change(func() { fake.refuse = "SetLinkDomains" })

@@ -117,6 +117,7 @@ func (s *Server) decide(p *published, r *request) ([]byte, *ask) {
 		return q.encode(Answer{Rcode: q.rcode}, false, 0, r.limit), nil
 	}
 	if s.forward.returned(q.question.Name, r.at) {
+		s.wake() // to see when that ends
 		return q.encode(refuse("this question went round in a circle"), false, 0, r.limit), nil
 	}
 	if p.zone != nil && !r.v.known {

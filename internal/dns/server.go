@@ -50,6 +50,9 @@ type Options struct {
 	Relays []netip.Prefix
 	// Transfer are who may have whole zones (AXFR over TCP); nil is nobody.
 	Transfer []netip.Prefix
+	// Changed is called when a socket was opened or closed, or could not be; it must neither block nor call the
+	// Server. Nil means that nobody wants to know.
+	Changed func()
 	// Files are sockets of an agent before this one (see EachSocket); those of addresses that Listen does not name
 	// within a minute are closed.
 	Files []*os.File
@@ -73,6 +76,10 @@ type Server struct {
 	woken     chan struct{} // holds one token when Run has something to look at
 	serving   sync.WaitGroup
 	sockets   atomic.Uint64 // see Sockets
+
+	forwarded atomic.Int64 // when Run was last woken because a question leaves, in unix nanoseconds
+	following sync.Mutex   // held while the host's resolvers are read
+	followed  time.Time    // when they last were; guarded by following
 
 	mu        sync.Mutex // guards what follows
 	listeners []*listener
@@ -114,6 +121,7 @@ func New(o Options) *Server {
 	s.forward.gate = newGate(maxForwards, maxForwardsEach)
 	s.forward.cache = newCache(max(0, o.CacheBytes))
 	s.forward.pool = map[netip.AddrPort]*upstream{}
+	s.forward.look = s.lookForQuestion
 	s.Publish(nil)
 	s.useUpstreams()
 	return s
@@ -133,26 +141,47 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	defer s.stop(cancel)
 	begun := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		now := time.Now()
-		s.followHost()
-		s.forward.watchLoops(ctx, now)
-		if s.left.expire(now.Sub(begun)) {
-			s.sockets.Add(1)
-		}
-		wait := s.retryListeners(ctx, work, now)
-		if wait <= 0 || wait > followEvery {
-			wait = followEvery
-		}
-		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return nil
 		case <-s.woken:
-			timer.Stop()
 		case <-timer.C:
 		}
+		now := time.Now()
+		s.followHost()
+		if s.left.expire(now.Sub(begun)) {
+			s.socketsChanged()
+		}
+		wait := soonest(
+			s.forward.watchLoops(ctx, now), s.left.due(now.Sub(begun)), s.retryListeners(ctx, work, now),
+			loopEvery-now.Sub(time.Unix(0, s.forwarded.Load())), // the question is then on its way
+		)
+		timer.Stop()
+		if wait > 0 {
+			timer.Reset(wait)
+		}
+	}
+}
+
+// soonest returns the least of the waiting times; those that are not above 0 are none.
+func soonest(waits ...time.Duration) time.Duration {
+	var least time.Duration
+	for _, w := range waits {
+		if w > 0 && (least == 0 || w < least) {
+			least = w
+		}
+	}
+	return least
+}
+
+// socketsChanged notes that the set of sockets, or why one is not open, is not what it was.
+func (s *Server) socketsChanged() {
+	s.sockets.Add(1)
+	if s.options.Changed != nil {
+		s.options.Changed()
 	}
 }
 
@@ -183,8 +212,36 @@ func (s *Server) wake() {
 	}
 }
 
+// lookForQuestion has a question that leaves find the host's resolvers as they are, and Run look after them. Nothing is
+// looked at while nobody asks: an idle host stays idle.
+func (s *Server) lookForQuestion() {
+	if s.followOld() {
+		s.forwarded.Store(time.Now().UnixNano())
+		s.wake()
+	}
+}
+
+// followOld is followHost when the last time was followEvery ago, which it reports.
+func (s *Server) followOld() bool {
+	s.following.Lock()
+	defer s.following.Unlock()
+	if time.Since(s.followed) < followEvery {
+		return false
+	}
+	s.readHost()
+	return true
+}
+
 // followHost reads the host's resolver configuration, which may have been rewritten, replaced or moved since.
 func (s *Server) followHost() {
+	s.following.Lock()
+	defer s.following.Unlock()
+	s.readHost()
+}
+
+// readHost is followHost for who holds following.
+func (s *Server) readHost() {
+	s.followed = time.Now()
 	if s.options.Upstreams != nil {
 		return
 	}
@@ -218,6 +275,7 @@ func (s *Server) useUpstreams() {
 
 // Status returns how things stand.
 func (s *Server) Status() Status {
+	s.followOld()
 	st := Status{Counts: s.counts.read()}
 	z := s.published.Load().zone
 	if z != nil {
