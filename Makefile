@@ -25,7 +25,7 @@ LINTER := go tool -modfile=tools/go.mod golangci-lint
 ##@ Build
 
 .PHONY: build
-build: ## bin/ic-agent and bin/ic-healthd, static
+build: ## bin/ic-agent, bin/ic-healthd and bin/ic-launch, static
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 .PHONY: package

@@ -71,6 +71,10 @@ var ownImports = map[string]struct {
 		[]string{"internal/healthd"},
 		"a command turns flags into a config and calls Run",
 	},
+	"cmd/ic-launch": {
+		[]string{"internal/plan"},
+		"it runs in instances, and is small: it reads one file and becomes the program",
+	},
 }
 
 // onlyHere says which packages may import a library, so that replacing it is the work of one package.

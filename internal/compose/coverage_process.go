@@ -8,7 +8,7 @@ var coverProcess = []line{
 	{"entrypoint", Honoured, "replaces the image's ENTRYPOINT and drops its CMD"},
 	{"env_file", Honoured, "read into the environment, later files over earlier ones, environment over all"},
 	{"env_file.[].format", Refused, "files are read in compose's own format: remove format"},
-	{"environment", Honoured, "set over the image's; a value that needs more than one line is refused"},
+	{"environment", Honoured, "set over the image's; values with line breaks come through a small program that is started first, and `incus exec` sees them behind /.ic-agent/launch"},
 	{"group_add", Differs, "further groups of a privileged service, by number or by their name in the image; others have their user's group only, and the nodes of devices belong to their user"},
 	{"init", Honoured, "an init process of liblxc is process 1, forwards signals and reaps zombies"},
 	{"models", Ignored, "ignored: there is no model runner here; run it as a service"},

@@ -152,7 +152,7 @@ func (s *service) stopGrace() {
 	}
 }
 
-// environment leaves out what has no value; Incus cannot carry line breaks.
+// environment leaves out what has no value.
 func (s *service) environment() {
 	for name, value := range s.in.Environment {
 		key := "environment." + name
@@ -162,9 +162,8 @@ func (s *service) environment() {
 			continue
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			s.refuse("environment", fmt.Sprintf("%q is not the name of a variable", name), "write NAME=value")
-		case strings.ContainsAny(*value, "\n\r"):
-			s.t.refuseAt(s.t.listed(s.key+".environment", name), s.key+"."+key, "the value has line breaks, which Incus refuses",
-				"put it into a file with configs: and name the file in the variable")
+		case strings.ContainsRune(*value, 0):
+			s.t.refuseAt(s.t.listed(s.key+".environment", name), s.key+"."+key, "the value has a zero byte, which no environment can hold", "remove it")
 		}
 
 		if s.out.Environment == nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/incus-compose/ic-agent/internal/health"
 	"github.com/incus-compose/ic-agent/internal/incus"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 const (
@@ -103,8 +104,13 @@ func (p prober) fromHost(ctx context.Context, i health.Instance, probe health.Pr
 // exec runs the test as the app would: its user, its directory, its environment.
 func (p prober) exec(ctx context.Context, i health.Instance, s health.Spec) (health.Result, func() bool) {
 	mark := rand.Text()
+	argv := s.Argv()
+	if launcher := i.Config[plan.KeyLauncher]; launcher != "" {
+		argv = append([]string{launcher}, argv...)
+	}
+
 	cmd := incus.Command{
-		Argv: s.Argv(), UID: number(i.Config["oci.uid"]), GID: number(i.Config["oci.gid"]), Cwd: i.Config["oci.cwd"],
+		Argv: argv, UID: number(i.Config["oci.uid"]), GID: number(i.Config["oci.gid"]), Cwd: i.Config["oci.cwd"],
 		Env: map[string]string{markVariable: mark}, Limit: keepOutput, Start: startBudget, Run: s.Timeout,
 	}
 	leave, err := p.gate.enter(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/incus-compose/ic-agent/internal/health"
 	"github.com/incus-compose/ic-agent/internal/incus/incustest"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 func TestH03AProbeRunsAsTheAppDoes(t *testing.T) {
@@ -26,6 +28,23 @@ func TestH03AProbeRunsAsTheAppDoes(t *testing.T) {
 		h.is("web", "healthy", "Running")
 		if got.User != 70 || got.Group != 71 || got.Cwd != "/srv" || got.Environment["PATH"] != "" {
 			h.Errorf("it ran as %d:%d in %s with %v over the instance's own environment", got.User, got.Group, got.Cwd, got.Environment)
+		}
+	})
+}
+
+// Variables with line breaks are known to the launcher only.
+func TestAProbeOfALaunchedAppGoesThroughTheLauncher(t *testing.T) {
+	onHost(t, func(h *host) {
+		var got []string
+		h.srv.SetProgram("blog", "web", func(_ context.Context, req api.InstanceExecPost) (int, string, error) {
+			got = req.Command
+			return 0, "", nil
+		})
+		h.create("web", checked(health.KeyTest, `["CMD","curl","x"]`, plan.KeyLauncher, plan.LauncherPath))
+		time.Sleep(10 * time.Second)
+		h.is("web", "healthy", "Running")
+		if want := []string{plan.LauncherPath, "curl", "x"}; !slices.Equal(got, want) {
+			h.Errorf("it ran %q, want %q", got, want)
 		}
 	})
 }

@@ -21,14 +21,14 @@ type Command struct {
 func (c Command) String() string { return shellWords(c.Argv) }
 
 // hooks spells hooks out as the value of their key; "" when there are none.
-func hooks(list []Hook, img Image, uid, gid uint32, cwd string) (string, error) {
+func hooks(list []Hook, img Image, uid, gid uint32, cwd string, l launch) (string, error) {
 	if len(list) == 0 {
 		return "", nil
 	}
 
 	out := make([]Command, 0, len(list))
 	for _, h := range list {
-		c := Command{Argv: h.Command, UID: uid, GID: gid, Cwd: cwd, Env: maps.Clone(h.Environment)}
+		c := Command{Argv: l.before(h.Command), UID: uid, GID: gid, Cwd: cwd, Env: maps.Clone(h.Environment)}
 		switch {
 		case h.User != "":
 			var err error

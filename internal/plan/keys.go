@@ -84,7 +84,7 @@ const (
 const parkedRunning = "running"
 
 // sometimes are the keys of our own that an instance has or has not; KeyKeys does not name them.
-var sometimes = []string{KeyParked, KeyProtect, KeyPostStart, KeyPreStop, KeyAdopted, KeyChanging, KeyHeld, KeySurge}
+var sometimes = []string{KeyParked, KeyProtect, KeyPostStart, KeyPreStop, KeyAdopted, KeyChanging, KeyHeld, KeySurge, KeyLauncher}
 
 // setBefore lists the keys that we have set on an object, so that those no longer wanted go.
 func setBefore(have map[string]string) iter.Seq[string] {

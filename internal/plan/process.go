@@ -99,35 +99,39 @@ func byUID(users map[string]UserEntry, uid uint32) uint32 {
 type launch struct {
 	argv   []string
 	script *File
-	// env is the environment that fits into keys; the rest is in the script.
+	// placed is what the launcher reads, where it is needed; no script is, then.
+	placed *File
+	// env is the environment that fits into keys; the rest is in placed.
 	env map[string]string
 }
 
 // ScriptPath is where the launch script lives in an instance that needs one.
 const ScriptPath = "/.ic-agent/run"
 
-// launchOf decides between words in the configuration and a script. liblxc splits lxc.init.cmd into words
-// that are quoted as a whole, knows no escapes, and strips a pair of quotes around the whole line; Incus
+// launchOf decides between words in the configuration, a script, and the launcher. liblxc splits lxc.init.cmd into
+// words that are quoted as a whole, knows no escapes, and strips a pair of quotes around the whole line; Incus
 // refuses line breaks in environment.* keys; neither knows a umask.
 func launchOf(argv []string, env map[string]string, umask string) (launch, error) {
-	inline := make(map[string]string, len(env))
-
-	var exports []string
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		if !strings.ContainsAny(env[k], "\n\r") {
-			inline[k] = env[k]
+	inline, broken := make(map[string]string, len(env)), map[string]string{}
+	for k, v := range env {
+		if !strings.ContainsAny(v, "\n\r") {
+			inline[k] = v
 			continue
 		}
 
-		if !isShellName(k) {
-			return launch{}, fmt.Errorf("the environment variable %q has a value with line breaks and a name no shell can set: rename it, or put the value into a config", k)
+		if k == "" || strings.ContainsAny(k+v, "\x00") || strings.Contains(k, "=") {
+			return launch{}, fmt.Errorf("the environment variable %q has a name or value that no process can have: rename it", k)
 		}
 
-		exports = append(exports, "export "+k+"="+shellQuote(env[k])+"\n")
+		broken[k] = v
+	}
+
+	if len(broken) > 0 {
+		return withLauncher(argv, inline, broken, umask), nil
 	}
 
 	_, fits := initCmd(argv)
-	if fits && len(exports) == 0 && umask == "" {
+	if fits && umask == "" {
 		return launch{argv: argv, env: inline}, nil
 	}
 
@@ -136,11 +140,12 @@ func launchOf(argv []string, env map[string]string, umask string) (launch, error
 		words[i] = shellQuote(a)
 	}
 
+	content := "#!/bin/sh\n"
 	if umask != "" {
-		exports = append(exports, "umask "+umask+"\n")
+		content += "umask " + umask + "\n"
 	}
 
-	content := "#!/bin/sh\n" + strings.Join(exports, "") + "exec " + strings.Join(words, " ") + "\n"
+	content += "exec " + strings.Join(words, " ") + "\n"
 
 	return launch{
 		argv:   []string{"/bin/sh", ScriptPath},
@@ -187,17 +192,6 @@ func lxcWord(a string) (string, bool) {
 
 func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-func isShellName(s string) bool {
-	for i, r := range s {
-		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || r < '0' || r > '9') {
-			return false
-		}
-	}
-
-	return s != ""
 }
 
 // signals are the names signal(7) lists for Linux; liblxc takes the same.

@@ -62,7 +62,7 @@ func Placements(p Project, led Ledger) []Placement {
 	var out []Placement
 	for _, s := range before.Services {
 		img, known := images[s.Image.Ref]
-		if !known || len(s.Files) == 0 {
+		if !known {
 			continue
 		}
 
@@ -71,7 +71,12 @@ func Placements(p Project, led Ledger) []Placement {
 			continue // Such an instance is not made either.
 		}
 
-		files, hash := placed(s, uid, gid)
+		l, err := s.launch(img, uid)
+		if err != nil || len(l.files(s)) == 0 {
+			continue
+		}
+
+		files, hash := placed(l.files(s), uid, gid)
 		for i := 1; i <= s.Replicas; i++ {
 			out = append(out, Placement{Instance: InstanceName(s, i), Files: files, Hash: hash})
 		}
@@ -81,12 +86,12 @@ func Placements(p Project, led Ledger) []Placement {
 }
 
 // placed completes the configs and secrets of a service, whose process has this user and group.
-func placed(s Service, uid, gid uint32) (files []File, hash string) {
-	if len(s.Files) == 0 {
+func placed(list []File, uid, gid uint32) (files []File, hash string) {
+	if len(list) == 0 {
 		return nil, ""
 	}
 
-	files = slices.Clone(s.Files)
+	files = slices.Clone(list)
 	for i := range files {
 		f := &files[i]
 		if f.UID < 0 {

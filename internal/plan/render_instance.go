@@ -22,19 +22,7 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 		return DesiredInstance{}, fmt.Errorf("user %q: %w", user, err)
 	}
 
-	env := maps.Clone(img.Env)
-	if env == nil {
-		env = map[string]string{}
-	}
-
-	maps.Copy(env, s.Environment)
-
-	argv := Argv(s.Process, img)
-	if len(argv) == 0 {
-		return DesiredInstance{}, fmt.Errorf("the image %s has neither ENTRYPOINT nor CMD: set command", s.Image.Ref)
-	}
-
-	l, err := launchOf(argv, env, s.Sandbox.Umask)
+	l, err := s.launch(img, uid)
 	if err != nil {
 		return DesiredInstance{}, err
 	}
@@ -66,9 +54,14 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 	mountPoints(s, &d)
 
 	r.files(&d, l)
-	d.Placed, d.PlacedHash = placed(s, uid, gid)
+	d.Placed, d.PlacedHash = placed(l.files(s), uid, gid)
 
 	err = r.devices(&d, s, index, [2]uint32{uid, gid})
+	if err != nil {
+		return DesiredInstance{}, err
+	}
+
+	err = d.launcher(l)
 	if err != nil {
 		return DesiredInstance{}, err
 	}
@@ -115,7 +108,7 @@ func (r *renderer) config(s Service, index int, d DesiredInstance, l launch, uid
 	}
 
 	for key, list := range map[string][]Hook{KeyPostStart: s.PostStart, KeyPreStop: s.PreStop} {
-		value, err := hooks(list, d.Image, uid, gid, cwd)
+		value, err := hooks(list, d.Image, uid, gid, cwd, l)
 		if err != nil {
 			return nil, err
 		}
@@ -180,7 +173,7 @@ func rawLXC(s Service, l launch, signal string) string {
 		b.WriteString("lxc.uts.name = " + s.Hostname + "\n")
 	}
 
-	return b.String()
+	return b.String() + l.mark()
 }
 
 // shellWords writes argv the way Incus splits oci.entrypoint. Line breaks, which it refuses, never get here:

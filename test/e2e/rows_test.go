@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/md5"
 	"fmt"
 	"strings"
 	"testing"
@@ -49,6 +50,20 @@ const rows = `services:
       - {type: bind, source: /srv/tree, target: /flat, bind: {propagation: rprivate, recursive: disabled}}
       - held:/held
       - {type: volume, source: held, target: /leaf, volume: {subpath: leaf}}
+  lined:
+    image: busybox
+    user: "1000:7"
+    umask: "027"
+    command: [sh, -c, 'printf %s "$$PEM" >/tmp/pem && exec sleep inf']
+    environment:
+      PEM: |+
+        -----BEGIN-----
+        it's "quoted" \n $$HOME
+        -----END-----
+
+      LAST: "\r\n"
+    healthcheck: {test: 'printf %s "$$PEM" | cmp - /tmp/pem', interval: 1s, retries: 1}
+    post_start: [{command: [sh, -c, 'printf %s "$$PEM" | cmp - /tmp/pem && touch /tmp/hooked']}]
   late:
     image: busybox
     command: [sleep, inf]
@@ -65,14 +80,17 @@ volumes:
 x-ic-agent: {policy: trusted}
 `
 
+// linedSum is that of what PEM holds.
+var linedSum = fmt.Sprintf("%x", md5.Sum([]byte("-----BEGIN-----\nit's \"quoted\" \\n $HOME\n-----END-----\n\n")))
+
 // What a file says of a service's rights, devices, names and places holds inside of it.
 func TestRowsAreSeenFromInside(t *testing.T) {
 	run(t, "mkdir -p /srv/tree/leaf /srv/tree/disk && mountpoint -q /srv/tree/disk || mount -t tmpfs tree /srv/tree/disk; touch /srv/tree/disk/on-disk /srv/tree/leaf/on-leaf")
 	drop(t, "rows", rows)
-	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1", "pages-1")
+	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1", "pages-1", "lined-1")
 	condition(t, "rows", "Blocked", "the volume data has no made/late")
 	run(t, "incus exec fixed-1 --project rows -- mkdir -p /new/data/made/late")
-	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1", "pages-1", "late-1")
+	running(t, "rows", "boxed-1", "fixed-1", "device-1", "host-1", "pages-1", "lined-1", "late-1")
 	settled(t, "rows")
 
 	for _, c := range []struct{ service, look, want string }{
@@ -83,6 +101,10 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 		{"boxed", "readlink /proc/1/cwd", "/not/there"},
 		{"boxed", "cat /proc/1/oom_score_adj", "300"},
 		{"boxed", "awk '/open files/ {print $4}' /proc/1/limits", "1000"},
+		{"lined", "md5sum </tmp/pem", linedSum + "  -"},
+		{"lined", "tr '\\0' '|' </proc/1/environ | tr -d '\\n' | grep -o 'LAST=[^|]*|' | od -An -c", `L   A   S   T   =  \r   |  \n`},
+		{"lined", "grep Umask /proc/1/status", "Umask:\t0027"},
+		{"lined", "ls /tmp/hooked; stat -c '%a %u %g' /.ic-agent/environment", "/tmp/hooked\n400 1000 7"},
 		{"fixed", "touch /x 2>&1", "touch: /x: Read-only file system"},
 		{"fixed", "touch /scratch/x /new/data/x /run/x && echo written", "written"},
 		{"fixed", "stat -c '%a %u %g' /scratch", "750 5 6"},
