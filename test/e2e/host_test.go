@@ -133,7 +133,7 @@ func forget(t *testing.T, stack string) {
 	defer cancel()
 
 	if t.Failed() {
-		out, _ := try(ctx, fmt.Sprintf("cat %s%s.yaml; ic-agent status %s; ic-agent plan %s; incus list --project %s; journalctl -u ic-agent -n 60 -o cat --no-pager", directory, stack, stack, stack, stack))
+		out, _ := try(ctx, fmt.Sprintf("cat %s%s.yaml; ic-agent status %s; ic-agent plan %s; incus list --project %s; journalctl -u ic-agent -u ic-healthd -n 100 -o short-precise --no-pager", directory, stack, stack, stack, stack))
 		t.Logf("what was there at the end:\n%s", out)
 	}
 
