@@ -102,6 +102,7 @@ func (m *Machine) decide(e Seen, now time.Time) {
 	case e.Powered && m.ran:
 		m.leave(now)
 	case e.Told:
+		m.manual = "" // it ran since: it was too short to be seen
 		m.revive(e.Exit, now)
 	case !m.ran: // it may never have been meant to run yet
 	case e.Exit.Known && e.Exit.Code == 0:

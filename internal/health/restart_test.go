@@ -102,6 +102,19 @@ func TestTheMarkerOfIncusComposeIsAManualStop(t *testing.T) {
 	l.expect("stopped")
 }
 
+// A run that was too short to be seen ends what a stop by hand had said.
+func TestACrashTooSoonToBeSeenRunning(t *testing.T) {
+	l := up(t, keys(KeyRestart, "always"))
+	l.stopBy("root")
+	l.expect("stopped")
+	l.crash(1)
+	l.pass(time.Second)
+	l.expect("restart ended stop=false")
+	l.step(Restarted{Gen: l.re.Gen, Err: "no such thing"})
+	l.pass(time.Minute)
+	l.expect("note: the restart failed: no such thing", "restart ended stop=false")
+}
+
 func TestH19OnFailure(t *testing.T) {
 	for _, c := range []struct {
 		name string
