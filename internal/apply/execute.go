@@ -37,7 +37,8 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 		done[i] = make(chan struct{})
 	}
 
-	pr := progress{bad: map[int]bool{}, written: map[string]time.Time{}}
+	var mu sync.Mutex
+	bad := map[int]bool{}
 	for _, s := range p.Steps {
 		go func() {
 			o := outcome{step: s}
@@ -45,18 +46,26 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 				<-done[n]
 			}
 
-			if pr.blocks(s) {
-				o.err = errSkipped
-			} else {
+			mu.Lock()
+			for _, n := range s.After {
+				if bad[n] {
+					o.err = errSkipped
+				}
+			}
+			mu.Unlock()
+
+			if o.err == nil {
 				_, stop := s.Op.(plan.StopInstance)
 				if stop {
 					results <- outcome{step: s, begun: true} // its names are withdrawn before its signal
 				}
 
-				o = l.do(ctx, pr.since(s))
+				o = l.do(ctx, s)
 			}
 
-			pr.ended(o)
+			mu.Lock()
+			bad[s.N] = o.err != nil
+			mu.Unlock()
 			close(done[s.N])
 			results <- o
 		}()
@@ -77,46 +86,6 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 	l.save()
 
 	return failed
-}
-
-// progress is what the steps of a plan that is carried out know of each other.
-type progress struct {
-	mu      sync.Mutex
-	bad     map[int]bool
-	written map[string]time.Time // when the keys of an instance were
-}
-
-// blocks tells whether a step that s waits for failed.
-func (p *progress) blocks(s plan.Step) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	return slices.ContainsFunc(s.After, func(n int) bool { return p.bad[n] })
-}
-
-func (p *progress) ended(o outcome) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	p.bad[o.step.N] = o.err != nil
-	update, ok := o.step.Op.(plan.UpdateInstance)
-	if ok && o.err == nil {
-		p.written[update.Name] = time.Now()
-	}
-}
-
-// since says in a start when the instance's keys were written, if that was part of the plan.
-func (p *progress) since(s plan.Step) plan.Step {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	start, ok := s.Op.(plan.StartInstance)
-	if ok {
-		start.Since = p.written[start.Name]
-		s.Op = start
-	}
-
-	return s
 }
 
 // do makes one call, when its kind's turn has come.

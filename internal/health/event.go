@@ -208,4 +208,7 @@ type Detail struct {
 	Exit *int `json:"exit,omitempty"`
 	// Output is the first line of what the last probe said.
 	Output string `json:"output,omitempty"`
+	// Unwell is when it last became unhealthy, over the restarts for that; zero once it is healthy, or somebody else
+	// has started it.
+	Unwell time.Time `json:"unwell,omitzero"`
 }

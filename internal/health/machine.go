@@ -38,6 +38,7 @@ type Machine struct {
 	passes  int
 	passed  bool      // this check has passed at least once
 	healthy time.Time // since when it is; zero when it is not
+	unwell  time.Time // when it last became unhealthy; zero as in Detail
 	results []Result
 
 	gen     uint64
@@ -221,7 +222,7 @@ func (m *Machine) began(e Seen, now time.Time) {
 	m.cancelProbe()
 	failed := e.Started.Before(m.failed.Round(0)) // what is seen is our own start that has failed since
 	if !m.restarting && !m.ours && !failed {      // somebody else wants it to run: all is forgiven
-		m.step, m.count = 0, 0
+		m.step, m.count, m.unwell = 0, 0, time.Time{}
 	}
 
 	m.ours = m.restarting

@@ -49,6 +49,7 @@ func (m *Machine) pass(now time.Time) {
 		m.healthy = now
 	}
 
+	m.unwell = time.Time{}
 	m.set(Healthy, "the check passed", now)
 }
 
@@ -70,7 +71,7 @@ func (m *Machine) fail(r Result, now time.Time) {
 		return
 	}
 
-	m.healthy = time.Time{}
+	m.healthy, m.unwell = time.Time{}, now
 	m.set(Unhealthy, fmt.Sprintf("%d failures in a row, the last: %s", m.streak, describe(r)), now)
 	m.react(r, now)
 }
@@ -108,7 +109,7 @@ func (m *Machine) set(s Status, reason string, now time.Time) {
 }
 
 func (m *Machine) detail() Detail {
-	d := Detail{Since: m.since.Round(0).UTC(), Streak: m.streak}
+	d := Detail{Since: m.since.Round(0).UTC(), Streak: m.streak, Unwell: m.unwell.Round(0).UTC()}
 	if m.exit.Known {
 		d.Exit = &m.exit.Code
 	}

@@ -16,6 +16,8 @@ type Saved struct {
 	Check  string `json:"check,omitempty"`
 	// Healthy is since when it is; zero when it is not.
 	Healthy time.Time `json:"healthy"`
+	// Unwell is as in Detail.
+	Unwell time.Time `json:"unwell,omitzero"`
 	// Step and Count are the growing delay's step and the restarts that count against the limit.
 	Step  int `json:"step,omitempty"`
 	Count int `json:"count,omitempty"`
@@ -34,7 +36,7 @@ type Saved struct {
 func (m *Machine) Saved() Saved {
 	return Saved{
 		Run: m.run.Round(0).UTC(), Status: m.status, Since: m.since.Round(0).UTC(), Streak: m.streak, Passes: min(m.passes, m.spec.Successes),
-		Passed: m.passed, Check: m.spec.checkID(), Healthy: m.healthy.Round(0).UTC(), Step: m.step, Count: m.count,
+		Passed: m.passed, Check: m.spec.checkID(), Healthy: m.healthy.Round(0).UTC(), Unwell: m.unwell.Round(0).UTC(), Step: m.step, Count: m.count,
 		Pending: !m.restartDue.IsZero() && !m.healing || m.restarting && m.state == StateStopped,
 		Reason:  m.reason, Manual: m.manual, GaveUp: m.gaveUp, Ran: m.ran, Exit: m.exit,
 	}
@@ -44,7 +46,7 @@ func (m *Machine) restore(s Saved) {
 	m.run, m.status, m.since, m.streak, m.passes = s.Run, s.Status, s.Since, s.Streak, s.Passes
 	m.passed, m.healthy, m.step, m.count = s.Passed, s.Healthy, s.Step, s.Count
 	m.reason, m.manual, m.gaveUp, m.ran, m.exit = s.Reason, s.Manual, s.GaveUp, s.Ran, s.Exit
-	m.check = s.Check
+	m.check, m.unwell = s.Check, s.Unwell
 	if s.Pending {
 		m.restartDue = s.Run // any time: it is set anew when the instance is seen stopped
 	}

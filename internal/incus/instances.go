@@ -67,19 +67,36 @@ func (c *Client) updateInstance(ctx context.Context, project string, op plan.Upd
 		switch {
 		case removes:
 			return edit(ctx, func() error { return c.putInstance(ctx, project, op) })
+		case op.Stopped:
+			return edit(ctx, func() error { return c.patchUnset(ctx, project, op) })
 		case unsets:
 			return c.patchUnset(ctx, project, op)
 		default:
-			return c.patchInstance(ctx, project, op.Name, op.Config, op.Devices)
+			return c.patchInstance(ctx, project, op.Name, op.Config, op.Devices, "")
 		}
 	})
 }
 
-// patchUnset sends an empty value only for keys that are set.
+// begun refuses to change an instance behind a program that somebody has started meanwhile.
+func begun(i *api.Instance, op plan.UpdateInstance) error {
+	if !op.Stopped || i.StatusCode == api.Stopped || i.StatusCode == api.Error {
+		return nil
+	}
+	return kinded{errors.New("somebody started it while it was being changed"), []error{ErrInUse}}
+}
+
+// patchUnset sends an empty value only for keys that are set. With op.Stopped the ETag, which covers what a start
+// notes, says that it is stopped still.
 func (c *Client) patchUnset(ctx context.Context, project string, op plan.UpdateInstance) error {
-	i, _, err := c.instance(ctx, project, op.Name)
+	i, etag, err := c.instance(ctx, project, op.Name)
+	if err == nil {
+		err = begun(i, op)
+	}
 	if err != nil {
 		return err
+	}
+	if !op.Stopped {
+		etag = ""
 	}
 	config := map[string]string{}
 	for k, v := range op.Config {
@@ -88,10 +105,11 @@ func (c *Client) patchUnset(ctx context.Context, project string, op plan.UpdateI
 			config[k] = v
 		}
 	}
-	return c.patchInstance(ctx, project, op.Name, config, op.Devices)
+	return c.patchInstance(ctx, project, op.Name, config, op.Devices, etag)
 }
 
-func (c *Client) patchInstance(ctx context.Context, project, name string, config map[string]string, devs map[string]plan.Device) error {
+// patchInstance changes the named keys and devices; an etag that is not empty has to be that of what is there.
+func (c *Client) patchInstance(ctx context.Context, project, name string, config map[string]string, devs map[string]plan.Device, etag string) error {
 	body := map[string]any{}
 	if len(config) > 0 {
 		body["config"] = config
@@ -104,13 +122,16 @@ func (c *Client) patchInstance(ctx context.Context, project, name string, config
 	}
 	return c.change(ctx, project, func(s incusapi.InstanceServer) error {
 		v := url.Values{"project": {project}}
-		_, _, err := s.RawQuery("PATCH", "/1.0/instances/"+url.PathEscape(name)+"?"+v.Encode(), body, "")
+		_, _, err := s.RawQuery("PATCH", "/1.0/instances/"+url.PathEscape(name)+"?"+v.Encode(), body, etag)
 		return err
 	})
 }
 
 func (c *Client) putInstance(ctx context.Context, project string, op plan.UpdateInstance) error {
 	i, etag, err := c.instance(ctx, project, op.Name)
+	if err == nil {
+		err = begun(i, op)
+	}
 	if err != nil {
 		return err
 	}

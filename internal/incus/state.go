@@ -15,12 +15,8 @@ import (
 
 // startInstance starts. A start by somebody else that is under way is waited for by Incus itself.
 func (c *Client) startInstance(ctx context.Context, project string, op plan.StartInstance) error {
-	err := c.outdated(ctx, project, op)
-	if err != nil {
-		return err
-	}
 	c.cleared(ctx, project, op.Name)
-	err = patiently(ctx, func() error {
+	err := patiently(ctx, func() error {
 		err := c.state(ctx, project, op.Name, c.opt.StartTimeout, api.InstanceStatePut{Action: "start"})
 		if errors.Is(err, errRunning) {
 			return c.runs(ctx, project, op.Name)
@@ -28,18 +24,6 @@ func (c *Client) startInstance(ctx context.Context, project string, op plan.Star
 		return c.explained(ctx, project, op.Name, err)
 	})
 	return c.settled(ctx, err, func() bool { return c.is(ctx, project, op.Name, api.Running) })
-}
-
-// outdated stops an instance that somebody started in the middle of its change, before its keys were written.
-func (c *Client) outdated(ctx context.Context, project string, op plan.StartInstance) error {
-	if op.Since.IsZero() {
-		return nil
-	}
-	i, _, err := c.instance(ctx, project, op.Name)
-	if err != nil || i.StatusCode != api.Running || i.LastUsedAt.After(op.Since) {
-		return err
-	}
-	return c.stopInstance(ctx, project, plan.StopInstance{Name: op.Name, Grace: op.Grace})
 }
 
 // restful is how long after the begin of a run its hooks may still be at work, unseen, if it ended while it began.

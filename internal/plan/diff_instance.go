@@ -309,7 +309,7 @@ func (d *differ) change(w DesiredInstance, have ObservedInstance, c changes) {
 	}
 
 	if start {
-		d.step(id, StartInstance{Name: w.Name, Grace: w.Grace}, startReason(c.restart && running, cause), d.startDeps(w)...)
+		d.step(id, StartInstance{Name: w.Name}, startReason(c.restart && running, cause), d.startDeps(w)...)
 	}
 }
 
@@ -348,7 +348,7 @@ func (d *differ) carry(w DesiredInstance, have ObservedInstance, c changes, caus
 	}
 
 	if len(c.config) > 0 || len(c.devices) > 0 {
-		d.step(id, UpdateInstance{Name: w.Name, Config: c.config, Devices: c.devices}, cause, d.prerequisites(w)...)
+		d.step(id, UpdateInstance{Name: w.Name, Config: c.config, Devices: c.devices, Stopped: c.restart}, cause, d.prerequisites(w)...)
 	}
 
 	if c.signal != "" {

@@ -88,11 +88,13 @@ type (
 		Start             bool
 	}
 	// UpdateInstance sets config keys (an empty value removes the key) and devices (a nil Device removes
-	// it), leaving all others as they are.
+	// it), leaving all others as they are. With Stopped it is refused for one that runs, whoever has started it: it
+	// would carry what it does not run with.
 	UpdateInstance struct {
 		Name    string
 		Config  map[string]string
 		Devices map[string]Device
+		Stopped bool
 	}
 	// RebuildInstance replaces the root filesystem of a stopped instance.
 	RebuildInstance struct{ Name, Fingerprint string }
@@ -117,14 +119,8 @@ type (
 	}
 	// SignalInstance sends a signal to the first process of a running instance.
 	SignalInstance struct{ Name, Signal string }
-	// StartInstance starts a stopped instance; one that runs already is a success. Where Since is set, it is when the
-	// instance's keys were written: one that somebody else started before then runs without them, and is restarted,
-	// with Grace for its end.
-	StartInstance struct {
-		Name  string
-		Since time.Time
-		Grace time.Duration
-	}
+	// StartInstance starts a stopped instance; one that runs already is a success.
+	StartInstance struct{ Name string }
 	// StopInstance sends the stop signal, waits Grace, then kills; one that is stopped already is a
 	// success. Drain passes before, with the instance's names withdrawn. Mark are keys that are set on it first; where
 	// it is just being stopped by somebody else, as soon as it is stopped.

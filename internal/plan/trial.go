@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -33,32 +32,30 @@ func HealthOf(have ObservedInstance) (status string, since time.Time) {
 		return "", time.Time{}
 	}
 
-	var detail struct {
-		Since time.Time `json:"since"`
-	}
-	err := json.Unmarshal([]byte(have.Config[KeyHealthDetail]), &detail)
-	if err != nil || detail.Since.IsZero() {
+	since = healthDetail(have).Since
+	switch {
+	case since.IsZero():
 		return status, have.LastUsed // Another health daemon, which says only the word.
-	}
-
-	if detail.Since.Before(have.LastUsed) {
+	case since.Before(have.LastUsed):
 		return "", time.Time{}
 	}
 
-	return status, detail.Since
+	return status, since
 }
 
-// probeOutput is what an instance's probe last said.
-func probeOutput(have ObservedInstance) string {
-	var detail struct {
-		Output string `json:"output"`
-	}
-	err := json.Unmarshal([]byte(have.Config[KeyHealthDetail]), &detail)
-	if err != nil {
-		return ""
+// unhealthy says that an instance is, and what its probe last said; the health daemon may have ended it for that already.
+func unhealthy(have ObservedInstance) string {
+	text := "it is unhealthy"
+	if have.Status != Running || have.Config[KeyHealthStatus] != "unhealthy" {
+		text = "it was unhealthy, and stopped or restarted for that"
 	}
 
-	return detail.Output
+	said := healthDetail(have).Output
+	if said != "" {
+		text += ": its probe said " + fmt.Sprintf("%.200q", said)
+	}
+
+	return text
 }
 
 // steady says whether an instance has been well for long enough to be what is gone back to, and else when it may be.
@@ -94,6 +91,9 @@ func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checke
 		return t, "", time.Time{}
 	case !m.running && r.in.Ledger.Started[w.Name] != w.Config[KeyBoot]:
 		return t, "it is being changed", time.Time{}
+	case !t.Start.IsZero() && !healthDetail(m.have).Unwell.Before(t.Start):
+		t.Failed = unhealthy(m.have)
+		return t, "", time.Time{}
 	case !m.running && r.unread(m):
 		return t, "it is not known yet how it ended", r.in.Now.Add(unreadAgain)
 	case !m.running:
@@ -114,12 +114,7 @@ func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checke
 		switch status {
 		case "healthy":
 		case "unhealthy":
-			t.Failed = "it is unhealthy"
-			said := probeOutput(m.have)
-			if said != "" {
-				t.Failed += ": its probe said " + fmt.Sprintf("%.200q", said)
-			}
-
+			t.Failed = unhealthy(m.have)
 			return t, "", time.Time{}
 		case "":
 			return t, "its health is not known yet (is ic-healthd running?)", time.Time{}

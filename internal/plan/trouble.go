@@ -80,6 +80,8 @@ type watched struct {
 	Since  time.Time `json:"since"`
 	Exit   *int      `json:"exit"`
 	Output string    `json:"output"`
+	// Unwell is when it last became unhealthy, also when it has been restarted for that.
+	Unwell time.Time `json:"unwell"`
 }
 
 // healthDetail reads it; the zero value when there is none, or none that can be read.

@@ -30,22 +30,6 @@ func startAfterEnd(s *suite) {
 	}
 }
 
-// startOutdated is the start of a change in whose middle somebody else started the instance.
-func startOutdated(s *suite) {
-	s.running(obedient)
-	before := s.instance("web").LastUsed
-	s.do(plan.UpdateInstance{Name: "web", Config: map[string]string{"environment.A": "b"}})
-	written := time.Now()
-	s.do(plan.StartInstance{Name: "web", Since: before.Add(-time.Nanosecond), Grace: time.Second})
-	if again := s.instance("web").LastUsed; !again.Equal(before) {
-		s.Errorf("started %s, and again %s although it ran with its keys", before, again)
-	}
-	s.do(plan.StartInstance{Name: "web", Since: written, Grace: time.Second})
-	if again := s.instance("web").LastUsed; !again.After(written) {
-		s.Errorf("started %s, before its keys were written at %s", again, written)
-	}
-}
-
 func startTwice(s *suite) {
 	s.project()
 	s.do(s.create("web", obedient, "10"))
