@@ -217,19 +217,17 @@ func (s *stacks) claimed(project string) bool {
 
 // hint carries an event of Incus to the loops it may concern.
 func (s *stacks) hint(h incus.Hint, self string) {
-	stopped := h.Kind == "instance" && (h.Action == "instance-shutdown" || h.Action == "instance-stopped")
-	started := h.Kind == "instance" && (h.Action == "instance-started" || h.Action == "instance-restarted")
-	byHand := h.User != "" && h.User != self && h.User != "ic-healthd"
+	started := h.Action == "instance-started" || h.Action == "instance-restarted"
 	for _, l := range s.all() {
 		v := l.View()
 		mine := v.Project != nil && v.Project.Incus == h.Project
 		switch {
 		case h.Resync, mine && h.Kind != "network" && relevant(h):
 			switch {
-			case mine && stopped && byHand && !stopping(v, h.Name):
+			case mine && stoppedByHand(v, h, self):
 				l.StoppedBy(h.Name, h.User, time.Now())
 				continue
-			case mine && started && byHand:
+			case mine && started && byHand(h, self):
 				l.Touched(h.Name)
 				continue
 			}
@@ -241,19 +239,24 @@ func (s *stacks) hint(h incus.Hint, self string) {
 	}
 }
 
+// byHand reports whether somebody did this to an instance, and none of the daemons.
+func byHand(h incus.Hint, self string) bool {
+	return h.Kind == "instance" && h.User != "" && h.User != self && h.User != "ic-healthd"
+}
+
+// stoppedByHand reports whether somebody stopped an instance that is not being stopped by the loop itself. What a plan
+// was to stop, and could not, was stopped by a user all the same.
+func stoppedByHand(v *apply.View, h incus.Hint, self string) bool {
+	stopped := h.Action == "instance-shutdown" || h.Action == "instance-stopped"
+
+	return stopped && byHand(h, self) && !v.Stops[h.Name]
+}
+
 // concerns reports whether a change of a network may matter to a stack: it is on it, or something keeps it from being
 // what its file says. Whoever starts twenty stacks would otherwise have each of them look twenty times.
 func concerns(v *apply.View, network string) bool {
 	return v.Project == nil || v.State == apply.Blocked ||
 		slices.ContainsFunc(v.Project.Networks, func(n plan.Network) bool { return n.Incus == network })
-}
-
-// stopping reports whether the loop itself is about to stop an instance.
-func stopping(v *apply.View, name string) bool {
-	return slices.ContainsFunc(v.Plan.Steps, func(s plan.Step) bool {
-		stop, ok := s.Op.(plan.StopInstance)
-		return ok && stop.Name == name
-	})
 }
 
 // relevant leaves out what changes nothing a plan looks at, such as every exec.

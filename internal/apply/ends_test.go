@@ -59,6 +59,7 @@ func TestFullDiskIsSaidAndOutlived(t *testing.T) {
 		b.host.Ledger = full
 		b.edit(blog("1"))
 		b.edit(blog("2", mode("b")))
+		b.pass(2 * time.Minute)
 		b.mustRun("db-1", "web-1", "web-2")
 		conditions := b.loop.View().Ledger.Conditions
 		if len(conditions) != 1 || conditions[0].Type != "StateNotPersisted" || !strings.Contains(conditions[0].Text, "no space left") {

@@ -84,6 +84,10 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 	}
 
 	l.save()
+	if len(l.turn.Stops) > 0 {
+		l.turn.Stops = nil
+		l.publish() // Who stops an instance from now on means it.
+	}
 
 	return failed
 }
@@ -127,16 +131,19 @@ func (l *Loop) lane(op plan.Op) *semaphore.Weighted {
 func (l *Loop) intend(p plan.Plan) {
 	now := time.Now()
 	l.led.Intents = map[string]plan.Intent{}
+	l.turn.Stops = map[string]bool{}
 	for _, s := range p.Steps {
 		l.led.Intents[fmt.Sprintf("%03d %s", s.N, s.On)] = plan.Intent{Text: s.String(), At: now}
 		stop, ok := s.Op.(plan.StopInstance)
 		if ok {
 			delete(l.led.Started, stop.Name)
+			l.turn.Stops[stop.Name] = true
 		}
 	}
 
 	l.begun(p)
 	l.save()
+	l.publish()
 }
 
 // record notes an outcome: in the log, in the ledger, and in what others see.

@@ -55,6 +55,7 @@ func TestEditTouchesOnlyItsService(t *testing.T) {
 		b.edit(blog("1"))
 		b.writes()
 		b.edit(blog("2", mode("b")))
+		b.pass(2 * time.Minute)
 		b.mustBe(apply.InSync)
 		b.mustRun("db-1", "web-1", "web-2")
 		for _, w := range b.writes() {
@@ -93,6 +94,7 @@ func TestBrokenEditKeepsLastGood(t *testing.T) {
 		b.see(apply.Source{Stack: "blog", Files: []string{"x"}, Hash: "broken"})
 		b.mustBe(apply.Invalid)
 		b.edit(blog("2", mode("b")))
+		b.pass(2 * time.Minute)
 		b.mustBe(apply.InSync)
 	})
 }
@@ -274,6 +276,39 @@ func TestStoppedByHandStaysStopped(t *testing.T) {
 	})
 }
 
+// TestStoppedByHandWhileItsStopFails: the loop is stopping what it stops for as long as it tries, and no longer; a
+// user's stop of it is then remembered, the change is made, and it stays stopped.
+func TestStoppedByHandWhileItsStopFails(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1"))
+		synctest.Wait()
+		tried := 0
+		b.host.Publish = func() {
+			if b.loop.View().Stops["web-1"] {
+				tried++
+			}
+		}
+		b.server.Fail(incustest.Fault{Method: http.MethodPut, Path: "*/web-1/state", Times: -1, Status: 500, Message: "it is busy"})
+		b.edit(blog("2", mode("b")))
+		v := b.loop.View()
+		if tried == 0 || v.Plan.Empty() || v.Stops != nil {
+			t.Fatalf("tried %d times, now %v of\n%s", tried, v.Stops, v.Plan)
+		}
+
+		b.pass(10 * time.Minute)
+		b.pass(time.Until(b.loop.View().Next) + time.Second) // the next try is more than a minute away
+		b.server.Mend()
+		err := b.client.Do(b.t.Context(), "blog", plan.StopInstance{Name: "web-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		b.loop.StoppedBy("web-1", "root", time.Now())
+		b.pass(time.Hour)
+		b.mustHaveModes("b Stopped, b Running")
+	})
+}
+
 func TestLostLedgerRestartsNothing(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.edit(blog("1"))
@@ -374,6 +409,7 @@ func TestHoldChangesNothing(t *testing.T) {
 		}
 
 		b.see(apply.Source{Stack: "blog", Files: []string{"x"}, Hash: "2"})
+		b.pass(2 * time.Minute)
 		b.mustBe(apply.InSync)
 	})
 }
@@ -387,7 +423,7 @@ func TestEventsLostDoubledReordered(t *testing.T) {
 			b.edit(blog(fmt.Sprint(i+2), mode(fmt.Sprint(i))))
 		}
 
-		synctest.Wait()
+		b.pass(2 * time.Minute)
 		b.mustBe(apply.InSync)
 		b.mustRun("db-1", "web-1", "web-2")
 	})

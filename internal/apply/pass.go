@@ -134,7 +134,6 @@ func (l *Loop) converge(ctx context.Context, found *findings) again {
 
 		l.turn.State = Applying
 		l.turn.Plan = p
-		l.publish()
 
 		failed := l.execute(ctx, p)
 		if ctx.Err() != nil {

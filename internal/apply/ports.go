@@ -15,7 +15,7 @@ func (l *Loop) ports(ctx context.Context, want *plan.Desired, have plan.Observed
 		return
 	}
 
-	var all, fresh []plan.Listen
+	all, fresh := l.resting(), []plan.Listen(nil)
 	for _, w := range want.Instances {
 		all = append(all, w.Listens...)
 		for _, listen := range w.Listens {
@@ -43,6 +43,25 @@ func (l *Loop) ports(ctx context.Context, want *plan.Desired, have plan.Observed
 
 		return false
 	})
+}
+
+// resting are the ports chosen for services that are scaled to nothing: nobody else gets them.
+func (l *Loop) resting() []plan.Listen {
+	var out []plan.Listen
+	for _, s := range l.led.Project.Services {
+		for _, port := range s.Ports {
+			number := l.led.Ports[plan.PortKey(s.Name, port)]
+			if s.Replicas > 0 || port.Published != 0 || number == 0 {
+				continue
+			}
+
+			for _, ip := range port.IPs() {
+				out = append(out, plan.Listen{Protocol: port.Protocol, IP: ip, Port: number, At: port.At})
+			}
+		}
+	}
+
+	return out
 }
 
 // publishes reports whether an instance has a proxy device for a listener.

@@ -79,18 +79,20 @@ func (l *Loop) addresses(p plan.Project, n plan.Network, have plan.Observed, in 
 	}
 }
 
-// chosenPorts finds a host port for those that name none: the one they have, or a free one.
+// chosenPorts finds a host port for those that name none: the one they have, or a free one. A service that is scaled to
+// nothing keeps what it has.
 func (l *Loop) chosenPorts(ctx context.Context, p plan.Project) map[string]uint16 {
 	out := map[string]uint16{}
 	for _, s := range p.Services {
 		for _, port := range s.Ports {
-			if port.Published != 0 || s.Replicas == 0 {
+			key := plan.PortKey(s.Name, port)
+			had := l.led.Ports[key]
+			if port.Published != 0 || s.Replicas == 0 && had == 0 {
 				continue
 			}
 
-			key := plan.PortKey(s.Name, port)
-			out[key] = l.led.Ports[key]
-			if out[key] != 0 || l.host.FreePort == nil {
+			out[key] = had
+			if had != 0 || l.host.FreePort == nil {
 				continue
 			}
 

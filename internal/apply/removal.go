@@ -48,7 +48,6 @@ func (l *Loop) removal(ctx context.Context, now time.Time, found *findings) agai
 			return l.patient(all, found)
 		}
 
-		l.publish()
 		failed := l.execute(ctx, p)
 		if len(failed) > 0 {
 			return l.stuck(ctx, p, failed, found)

@@ -68,6 +68,8 @@ func TestWhatAnOutageBrokeOffGoesOnAtOnce(t *testing.T) {
 		b.pass(time.Hour)
 		b.server.Up()
 		b.pass(10 * time.Second)
+		b.mustHaveModes("b Running, a Running")
+		b.pass(2 * time.Minute)
 		b.mustHaveModes("b Running, b Running")
 		b.mustBe(apply.InSync)
 	})

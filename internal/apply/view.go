@@ -47,6 +47,8 @@ type View struct {
 	Ledger   plan.Ledger
 	// Plan is what is left to do: empty when all is well.
 	Plan plan.Plan
+	// Stops are the instances that the steps being carried out stop; nil when none are.
+	Stops map[string]bool
 	// Notes say what is to be known of an instance's update, by name.
 	Notes map[string]string
 	// Next is when the loop looks again by itself.

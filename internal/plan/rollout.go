@@ -146,6 +146,14 @@ type member struct {
 	byHand bool
 }
 
+// mayServe says that a change would interrupt what somebody may be served by: it runs, and is healthy where that is
+// checked.
+func (m member) mayServe() bool {
+	status, _ := HealthOf(m.have)
+
+	return m.exists && m.running && (status == "healthy" || !checked(DesiredInstance{Config: m.have.Config}))
+}
+
 func (r *roller) member(w DesiredInstance) member {
 	m := member{now: w}
 	m.was, m.hasWas = r.old[w.Name]
@@ -204,10 +212,10 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 	switch {
 	case r.shut(s, members, underway):
 		return
-	case active && ro.Phase != "" && !members[0].hasWas:
+	case active && ro.Phase != "" && ro.Phase != Paused && !members[0].hasWas:
 		r.leave(s, ro, members) // The ledger was lost, and with it what to go back to.
 		return
-	case same, !known, !active && !moves:
+	case same, !active && (!moves || !known && !r.several(members)):
 		r.direct(s, v, members)
 		return
 	case !active:
@@ -215,7 +223,7 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 	}
 
 	ro.Hash, ro.Digest, ro.Generation = r.in.Project.Hash, digest, r.in.Generation
-	u := update{roller: r, s: s, ro: ro, members: members, from: v.Generation, same: !members[0].hasWas, surge: surge}
+	u := update{roller: r, s: s, ro: ro, members: members, from: v.Generation, same: !members[0].hasWas, first: !known, surge: surge}
 	u.run()
 }
 
@@ -235,6 +243,12 @@ func (r *roller) supersede(ro Rollout, members []member) Rollout {
 	}
 
 	return next
+}
+
+// several says that one of several instances may serve and is to change: they change in turn, although there is
+// nothing to go back to yet.
+func (r *roller) several(members []member) bool {
+	return len(members) > 1 && slices.ContainsFunc(members, func(m member) bool { return !m.at && m.mayServe() })
 }
 
 // direct wants the service as the file has it, at once: there is nothing to change, or nothing to go back to.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,10 +14,10 @@ type update struct {
 	s       Service
 	ro      Rollout
 	members []member
-	// from is the generation to go back to; same says that it is this very version, so that there is nothing to go
-	// back to.
-	from uint64
-	same bool
+	// from is the generation to go back to; same says that there is nothing to go back to: it is this very version,
+	// or (first) none has done well yet.
+	from        uint64
+	same, first bool
 	// surge is the instance that is started first; nil where none is.
 	surge *DesiredInstance
 }
@@ -87,15 +88,17 @@ func (u *update) forward() {
 		}
 	}
 
-	if u.failed() {
+	turned, halt := u.failed()
+	if turned {
 		return
 	}
 
-	u.move(busy, waits)
+	u.move(busy, waits, halt)
 }
 
-// failed counts the instances that are no good, and turns the update round when there are too many.
-func (u *update) failed() bool {
+// failed counts the instances that are no good, and turns the update round when there are too many. Where no version
+// has done well yet, the others stay as they are instead, until those are well: halt says what they wait for.
+func (u *update) failed() (turned bool, halt string) {
 	bad := 0
 	for _, m := range u.members {
 		t := u.ro.Trials[m.now.Name]
@@ -103,26 +106,30 @@ func (u *update) failed() bool {
 			continue
 		}
 
-		bad++
 		if u.ro.Reason == "" {
 			u.ro.Reason = m.now.Name + ": " + t.Failed
 		}
+
+		_, well := u.steady(u.s, m)
+		if !u.first || !well {
+			bad++
+			halt = m.now.Name + " does not do well with it: " + t.Failed
+		}
 	}
 
-	if bad == 0 || float64(bad)/float64(len(u.members)) <= u.s.Rollout.MaxFailureRatio || u.same {
-		return false
-	}
-
-	switch u.s.Rollout.Action {
-	case ActionContinue:
-		return false
-	case ActionPause:
+	tolerated := float64(bad)/float64(len(u.members)) <= u.s.Rollout.MaxFailureRatio
+	switch {
+	case bad == 0, tolerated, u.same && !u.first, u.s.Rollout.Action == ActionContinue:
+		return false, ""
+	case u.s.Rollout.Action == ActionPause:
 		u.ro.Phase = Paused
+	case u.first:
+		return false, halt
 	default:
 		u.ro.Phase, u.ro.NotBefore = GoingBack, time.Time{}
 	}
 
-	return true
+	return true, ""
 }
 
 // slots is how many may be on their way at once.
@@ -137,18 +144,28 @@ func slots(p RolloutPolicy, all int) int {
 	return p.Parallelism
 }
 
-// move wants the new version for what may change now. What does not run is not interrupted by its change, so it does
-// not have to wait for its turn.
-func (u *update) move(busy int, waits string) {
+// idle says that a change interrupts nothing. Where no version has done well yet, that is also so of what is not
+// healthy: a first version that is broken can be mended at once.
+func (u *update) idle(m member) bool { return !m.running || u.first && !m.mayServe() }
+
+// move wants the new version for what may change now. What is idle does not have to wait for its turn, but the others
+// wait for it.
+func (u *update) move(busy int, waits, halt string) {
 	free := slots(u.s.Rollout, len(u.members)) - busy
-	gate := u.gate()
-	if gate == "" {
-		gate = u.unsaved()
+	gate := cmp.Or(u.gate(), u.unsaved())
+	for _, m := range u.members {
+		_, tried := u.ro.Trials[m.now.Name]
+		if !tried && !m.byHand && !(m.exists && m.at) && u.idle(m) {
+			free--
+			waits = cmp.Or(waits, m.now.Name+" comes first: nobody is served by it")
+		}
 	}
 
 	switch {
 	case gate != "":
 		waits, free = gate, 0
+	case halt != "":
+		waits, free = halt, 0
 	case u.in.Now.Before(u.ro.NotBefore):
 		waits, free = "the delay between two of them lasts until "+u.ro.NotBefore.Format(time.TimeOnly), 0
 	}
@@ -160,7 +177,7 @@ func (u *update) move(busy int, waits string) {
 		case m.at && m.exists, tried:
 			u.want(u.saved(m))
 			continue
-		case !m.exists, !m.running && gate == "":
+		case !m.exists, u.idle(m) && gate == "":
 		case free <= 0:
 			left = true
 			u.wait(m, waits)
@@ -171,6 +188,7 @@ func (u *update) move(busy int, waits string) {
 
 		if !m.byHand {
 			u.ro.Trials[m.now.Name] = Trial{Boot: m.now.Config[KeyBoot], Moved: u.in.Now}
+			waits = cmp.Or(waits, m.now.Name+": it is being changed")
 		}
 
 		w := u.saved(m)
@@ -186,7 +204,7 @@ func (u *update) move(busy int, waits string) {
 		u.look(u.ro.NotBefore)
 	}
 
-	u.done(left)
+	u.done(left, halt)
 }
 
 // wait keeps an instance as it is until its turn.
@@ -245,8 +263,19 @@ func (u *update) unsaved() string {
 	return "the snapshot before it failed, and is tried again at " + u.ro.NotBefore.Format(time.TimeOnly) + ": " + u.ro.Unsaved
 }
 
+// unwell says that a version stays in force although an instance of it failed, and what the others wait for.
+func (u *update) unwell(halt string) string {
+	text := fmt.Sprintf("generation %d of %s stays although %s", u.ro.Generation, u.s.Name, u.ro.Reason)
+	if halt != "" {
+		text += fmt.Sprintf("; none that did well is known to go back to, so its other instances stay as they are until that one is well or the file changes; \"ic-agent retry %s/%s\" goes on with them",
+			u.in.Project.Stack, u.s.Name)
+	}
+
+	return text
+}
+
 // done ends the update when every instance has the new version and is well.
-func (u *update) done(left bool) {
+func (u *update) done(left bool, halt string) {
 	well := !left
 	for _, m := range u.members {
 		t, tried := u.ro.Trials[m.now.Name]
@@ -263,7 +292,7 @@ func (u *update) done(left bool) {
 	if !well {
 		u.out.Rollouts[u.s.Name] = u.ro
 		if u.ro.Reason != "" {
-			u.tell(TypeUpdateFailed, fmt.Sprintf("generation %d of %s stays although %s", u.ro.Generation, u.s.Name, u.ro.Reason))
+			u.tell(TypeUpdateFailed, u.unwell(halt))
 		}
 
 		return

@@ -61,11 +61,20 @@ func shared(t *testing.T, port int, names ...string) {
 	})
 }
 
-// Three replicas share one port; a sick one is left out and taken in again, a killed one is not noticed outside; a
-// restart of the agent loses no connection that is begun meanwhile; scaling leaves the others alone.
+// Three replicas share one port, and change in turn also right after their first start; a sick one is left out and taken
+// in again, a killed one is not noticed outside; a restart of the agent loses no connection that is begun meanwhile;
+// scaling leaves the others alone, and the chosen port what it is.
 func TestReplicasShareAPort(t *testing.T) {
 	drop(t, "trio", trio)
 	before := running(t, "trio", "web-1", "web-2", "web-3")
+	shared(t, 8090, "web-1", "web-2", "web-3")
+	put(t, directory+"trio.yaml", trio+"    environment: {MODE: second}\n")
+	eventually(t, "the first one to be changed", func(ctx context.Context) error {
+		_, err := try(ctx, "incus exec web-1 --project trio -- env | grep -q MODE=second")
+		return err
+	})
+	put(t, directory+"trio.yaml", trio)
+	before = back(t, before)
 	shared(t, 8090, "web-1", "web-2", "web-3")
 
 	run(t, "incus exec web-2 --project trio -- touch /tmp/sick")
@@ -115,6 +124,33 @@ func TestReplicasShareAPort(t *testing.T) {
 	if after["web-1"].Status != "Running" || after["web-1"].State.PID != middle["web-1"].State.PID {
 		t.Errorf("web-1 is %q and was restarted or stopped", after["web-1"].Status)
 	}
+
+	put(t, directory+"trio.yaml", strings.Replace(trio, "scale: 3", "scale: 0", 1))
+	eventually(t, "web-1 to be parked", func(ctx context.Context) error {
+		after, err := instances(ctx, "trio")
+		if err == nil && after["web-1"].Status == "Running" {
+			err = fmt.Errorf("web-1 is %q", after["web-1"].Status)
+		}
+
+		return err
+	})
+	put(t, directory+"trio.yaml", strings.Replace(trio, "scale: 3", "scale: 1", 1))
+	shared(t, chosen, "web-1")
+}
+
+// back waits until the first replica is what it was in the beginning; the others never were anything else.
+func back(t *testing.T, before map[string]instance) map[string]instance {
+	t.Helper()
+	eventually(t, "the first one to be changed back", func(ctx context.Context) error {
+		_, err := try(ctx, "incus exec web-1 --project trio -- sh -c '[ -z \"$MODE\" ]'")
+		return err
+	})
+	now := running(t, "trio", "web-1", "web-2", "web-3")
+	if got := fmt.Sprint(restarted(before, now)); got != "[web-1]" {
+		t.Errorf("restarted: %s, want [web-1]", got)
+	}
+
+	return now
 }
 
 // chosenPort is the host port that the status shows for the port without one.
