@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -282,17 +283,17 @@ func TestStoppedByHandWhileItsStopFails(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.good(blog("1"))
 		synctest.Wait()
-		tried := 0
+		var tried atomic.Bool
 		b.host.Publish = func() {
 			if b.loop.View().Stops["web-1"] {
-				tried++
+				tried.Store(true)
 			}
 		}
 		b.server.Fail(incustest.Fault{Method: http.MethodPut, Path: "*/web-1/state", Times: -1, Status: 500, Message: "it is busy"})
 		b.edit(blog("2", mode("b")))
 		v := b.loop.View()
-		if tried == 0 || v.Plan.Empty() || v.Stops != nil {
-			t.Fatalf("tried %d times, now %v of\n%s", tried, v.Stops, v.Plan)
+		if !tried.Load() || v.Plan.Empty() || v.Stops != nil {
+			t.Fatalf("tried: %v; now %v of\n%s", tried.Load(), v.Stops, v.Plan)
 		}
 
 		b.pass(10 * time.Minute)

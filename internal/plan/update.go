@@ -283,7 +283,9 @@ func (u *update) done(left bool, halt string) {
 		if t.Failed != "" {
 			var due time.Time
 			due, ok = u.steady(u.s, m) // It may have got well since.
-			u.look(due)
+			if !ok {
+				u.look(due)
+			}
 		}
 
 		well = well && m.exists && m.at && ok
