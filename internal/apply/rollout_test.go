@@ -432,6 +432,30 @@ func TestStartInTheMiddleOfAChange(t *testing.T) {
 	})
 }
 
+// TestBackInOnePass: a version that ends at once is written and taken back by one pass, with the marks of its changes
+// each time; nothing of that is Incus's doing.
+func TestBackInOnePass(t *testing.T) {
+	healed := func(p *plan.Project) {
+		p.Services[1].Replicas = 1
+		p.Services[1].Config = map[string]string{"user.healthcheck.restart": "always"}
+	}
+	inBubble(t, func(b *bench) {
+		b.good(blog("1", healed))
+		b.server.SetApp("blog", "web-1", incustest.App{Dies: func(c map[string]string) bool { return c["environment.MODE"] == "b" }})
+		b.edit(blog("2", healed, mode("b")))
+		b.pass(time.Minute)
+		b.mustHaveModes("a Running")
+		if text := b.condition("Unsettled"); text != "" {
+			t.Error(text)
+		}
+
+		i, _ := b.server.Instance("blog", "web-1")
+		if i.Config["user.healthcheck.stopped"] != "" || i.Config[plan.KeyChanging] != "" {
+			t.Errorf("its marks are left: %v", i.Config)
+		}
+	})
+}
+
 // TestRebootIsNoFailure: that an updated instance was started again with its host says nothing against it.
 func TestRebootIsNoFailure(t *testing.T) {
 	inBubble(t, func(b *bench) {

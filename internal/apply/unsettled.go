@@ -8,19 +8,21 @@ import (
 )
 
 // unsettled finds values that this pass has written already and that differ again: Incus does not keep them. They are
-// remembered, so that the next plan leaves them out.
+// remembered, so that the next plan leaves them out. A plan without such values is carried out, and added to written.
 func (l *Loop) unsettled(p plan.Plan, written map[string]map[string]string) bool {
+	next := map[string]map[string]string{}
 	again := false
 	for _, s := range p.Steps {
 		id := s.On.String()
-		if written[id] == nil {
-			written[id] = map[string]string{}
+		if next[id] == nil {
+			next[id] = map[string]string{}
+			maps.Copy(next[id], written[id])
 		}
 
 		values := settable(s.Op)
 		for _, k := range slices.Sorted(maps.Keys(values)) {
-			old, before := written[id][k]
-			written[id][k] = values[k]
+			old, before := next[id][k]
+			next[id][k] = values[k]
 			if !before || old != values[k] {
 				continue
 			}
@@ -34,6 +36,10 @@ func (l *Loop) unsettled(p plan.Plan, written map[string]map[string]string) bool
 		}
 	}
 
+	if !again {
+		maps.Copy(written, next)
+	}
+
 	return again
 }
 
@@ -42,6 +48,8 @@ func settable(op plan.Op) map[string]string {
 	switch op := op.(type) {
 	case plan.UpdateInstance:
 		return op.Config
+	case plan.StopInstance:
+		return op.Mark
 	case plan.UpdateNetwork:
 		return op.Set
 	case plan.UpdateProject:
