@@ -23,8 +23,10 @@ const (
 	// guestServer and guestProject are in the environment of the guest.
 	guestServer  = "IC_HEALTHD_SERVER"
 	guestProject = "IC_HEALTHD_PROJECT"
-	// guestMark is on what belongs to the guest.
-	guestMark = "user.ic-agent.healthd"
+	// guestMark is on what belongs to the guest, and on its project while that is the guest's to watch. guestScope keeps
+	// what the project's scope was before; a project that had none has none.
+	guestMark  = "user.ic-agent.healthd"
+	guestScope = "user.ic-agent.healthd.scope"
 	// guestState is its state directory, a volume: the key survives the instance's disk, and is in no image or copy
 	// of it.
 	guestState = "/var/lib/ic-healthd"
@@ -37,9 +39,14 @@ type guest struct {
 	c       *incus.Client
 	project string
 	out     io.Writer
+	// program is the path of what runs in the guest; empty means this program.
+	program string
 }
 
 func (g guest) say(format string, args ...any) { _, _ = fmt.Fprintf(g.out, format+"\n", args...) }
+
+// errForeign is the kind of error for what has the guest's name and not its mark.
+var errForeign = errors.New("somebody else's")
 
 // there returns the guest's instance.
 func (g guest) there(ctx context.Context) (plan.ObservedInstance, bool, error) {
@@ -50,7 +57,7 @@ func (g guest) there(ctx context.Context) (plan.ObservedInstance, bool, error) {
 	case err != nil:
 		return i, false, err
 	case i.Config[guestMark] != "true":
-		return i, false, fmt.Errorf("instance %s in project %s is somebody else's: it has no %s=true", guestName, g.project, guestMark)
+		return i, false, fmt.Errorf("instance %s in project %s is %w: it has no %s=true", guestName, g.project, errForeign, guestMark)
 	}
 
 	return i, true, nil
@@ -66,7 +73,12 @@ func (g guest) up(ctx context.Context) error {
 		return errors.New(`Incus does not listen for certificates; the loopback is enough: "incus config set core.https_address 127.0.0.1:8443", then again`) //nolint:staticcheck // Incus is a name
 	}
 
-	err = g.make(ctx, end)
+	have, err := g.vacant(ctx)
+	if err != nil {
+		return err
+	}
+
+	err = g.make(ctx, end, have)
 	if err != nil {
 		return err
 	}
@@ -81,91 +93,169 @@ func (g guest) up(ctx context.Context) error {
 		return err
 	}
 
-	err = g.c.Do(ctx, g.project, plan.UpdateProject{Name: g.project, Set: map[string]string{health.KeyScope: "project"}})
+	err = g.c.Do(ctx, g.project, plan.UpdateProject{Name: g.project, Set: taking(have.Project.Config)})
 	if err != nil {
 		return err
 	}
 
-	return g.wait(ctx, "it to be at work", func() (bool, error) {
+	err = g.wait(ctx, "it to be at work", func() (bool, error) {
 		i, _, err := g.there(ctx)
 
 		return i.Config[health.KeyStatus] == string(health.Healthy), err
-	}, func() { g.say("ic-healthd works in project %s; the host's own leaves that project alone", g.project) })
+	})
+	if err == nil {
+		g.say("ic-healthd works in project %s; the host's own leaves that project alone", g.project)
+	}
+
+	return err
+}
+
+// vacant looks at the project, and refuses one in which another has the guest's place.
+func (g guest) vacant(ctx context.Context) (plan.Observed, error) {
+	have, err := g.c.Observe(ctx, g.project)
+	switch {
+	case err != nil:
+		return have, err
+	case have.Project == nil:
+		return have, fmt.Errorf("there is no Incus project %s", g.project)
+	}
+
+	for name, i := range have.Instances {
+		if name != guestName && i.Config[health.KeyDaemon] == "true" {
+			return have, fmt.Errorf("instance %s in project %s is a health daemon already (%s=true): two would restart everything twice", name, g.project, health.KeyDaemon)
+		}
+	}
+
+	v, there := have.Volumes[have.Server.Pool+"/"+guestName]
+	if there && v.Config[guestMark] != "true" {
+		return have, fmt.Errorf("volume %s in pool %s of project %s is %w: it has no %s=true", guestName, v.Pool, g.project, errForeign, guestMark)
+	}
+
+	return have, confined(g.project, have)
+}
+
+// confined refuses a project that is restricted too much for the guest, before anything is made.
+func confined(project string, have plan.Observed) error {
+	config := have.Project.Config
+	if config["restricted"] != "true" {
+		return nil
+	}
+
+	var lacks []string
+	if config["restricted.devices.proxy"] != "allow" {
+		lacks = append(lacks, "restricted.devices.proxy=allow")
+	}
+
+	for _, i := range have.Instances {
+		if i.Config["raw.lxc"] != "" && config["restricted.containers.lowlevel"] != "allow" {
+			lacks = append(lacks, "restricted.containers.lowlevel=allow") // else Incus refuses whatever is made beside it
+			break
+		}
+	}
+
+	if len(lacks) == 0 {
+		return nil
+	}
+
+	return fmt.Errorf("project %s is restricted, and leaves no room for it: incus project set %s %s (docs/health.md says what that means)", project, project, strings.Join(lacks, " "))
+}
+
+// taking are the keys that make a project the guest's to watch.
+func taking(config map[string]string) map[string]string {
+	set := map[string]string{guestMark: "true", health.KeyScope: "project"}
+	if config[guestMark] != "true" {
+		set[guestScope] = config[health.KeyScope]
+	}
+
+	return set
 }
 
 // make makes the image, the volume and the instance; one that is there gets the image of this version.
-func (g guest) make(ctx context.Context, end incus.Endpoint) error {
+func (g guest) make(ctx context.Context, end incus.Endpoint, have plan.Observed) error {
+	pool := have.Server.Pool
 	old, exists, err := g.there(ctx)
 	if err != nil {
 		return err
 	}
 
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-
-	program, err := os.ReadFile(exe)
-	if err != nil {
-		return fmt.Errorf("read this program: %w", err)
-	}
-
-	srv, err := g.c.Server(ctx)
-	if err != nil {
+	archive, sum, err := g.image(end.Architecture)
+	if err != nil || old.Config["volatile.base_image"] == sum {
 		return err
 	}
 
-	archive, sum, err := guestImage(program, end.Architecture)
-	if err != nil {
-		return err
+	_, imported := have.Images[sum]
+	if !imported {
+		g.say("importing an image of %d MB into project %s", len(archive)>>20, g.project)
 	}
 
-	was := old.Config["volatile.base_image"]
-	if was == sum {
-		return nil
-	}
-
-	g.say("importing an image of %d MB into project %s", len(archive)>>20, g.project)
-	err = g.c.ImportImage(ctx, g.project, sum, archive)
+	err = g.c.ImportImage(ctx, g.project, sum, guestName, archive)
 	if err != nil {
 		return err
 	}
 
 	if exists {
-		g.say("instance %s gets it", guestName)
-		err = g.c.Do(ctx, g.project, plan.StopInstance{Name: guestName, Grace: 5 * time.Second})
-		if err == nil {
-			err = g.c.Do(ctx, g.project, plan.RebuildInstance{Name: guestName, Fingerprint: sum})
-		}
-
-		if err != nil {
-			return err
-		}
-
-		return g.c.RemoveImage(ctx, g.project, was)
+		return g.renew(ctx, sum)
 	}
 
 	mark := map[string]string{guestMark: "true"}
-	err = g.c.Do(ctx, g.project, plan.CreateVolume{Pool: srv.Pool, Name: guestName, Description: "the key of ic-healthd", Config: mark})
+	err = g.c.Do(ctx, g.project, plan.CreateVolume{Pool: pool, Name: guestName, Description: "the key of ic-healthd", Config: mark})
 	if err != nil && !errors.Is(err, incus.ErrExists) {
 		return err
 	}
 
 	g.say("making instance %s", guestName)
 
-	return g.c.Do(ctx, g.project, plan.CreateInstance{
-		Name: guestName, Description: "health checks and restarts of this project", Fingerprint: sum,
+	return g.c.Do(ctx, g.project, g.instance(end, pool, sum))
+}
+
+// image makes the image of the program.
+func (g guest) image(architecture string) (archive []byte, sum string, err error) {
+	path := g.program
+	if path == "" {
+		path, err = os.Executable()
+		if err != nil {
+			return nil, "", fmt.Errorf("find this program: %w", err)
+		}
+	}
+
+	program, err := os.ReadFile(path)
+	if err != nil {
+		return nil, "", fmt.Errorf("read this program: %w", err)
+	}
+
+	return guestImage(program, architecture)
+}
+
+// renew gives the guest another image, and drops those it had.
+func (g guest) renew(ctx context.Context, sum string) error {
+	g.say("instance %s gets it", guestName)
+	err := g.c.Do(ctx, g.project, plan.StopInstance{Name: guestName, Grace: 5 * time.Second})
+	if err == nil {
+		err = g.c.Do(ctx, g.project, plan.RebuildInstance{Name: guestName, Fingerprint: sum})
+	}
+
+	if err != nil {
+		return err
+	}
+
+	return g.removeImages(ctx, sum)
+}
+
+// instance is how the guest's instance is made.
+func (g guest) instance(end incus.Endpoint, pool, image string) plan.CreateInstance {
+	return plan.CreateInstance{
+		Name: guestName, Description: "health checks and restarts of this project", Fingerprint: image,
 		Config: map[string]string{
 			guestMark: "true", health.KeyDaemon: "true", health.KeyIgnore: "true", "boot.autostart": "true", "boot.autostart.priority": "1000",
 			"environment." + guestServer: end.Fingerprint, "environment." + guestProject: g.project, "limits.memory": "256MiB",
 			"limits.processes": "200", "security.guestapi": "false",
 		},
 		Devices: map[string]plan.Device{
-			"root":  {"type": "disk", "path": "/", "pool": srv.Pool},
-			"state": {"type": "disk", "path": guestState, "pool": srv.Pool, "source": guestName},
+			"root":  {"type": "disk", "path": "/", "pool": pool},
+			"state": {"type": "disk", "path": guestState, "pool": pool, "source": guestName},
 			"incus": {"type": "proxy", "bind": "instance", "listen": "tcp:" + guestAddress, "connect": "tcp:" + loopbackOf(end.Address)},
 		},
-	})
+	}
 }
 
 // loopbackOf is where the host itself reaches an address that Incus listens on.
@@ -196,35 +286,30 @@ func loopbackOf(address string) string {
 // trust lets the guest's certificate into its project. The guest has made it, and its key stays there.
 func (g guest) trust(ctx context.Context) error {
 	var certificate string
-
-	return g.wait(ctx, "its certificate", func() (bool, error) {
+	err := g.wait(ctx, "its certificate", func() (bool, error) {
 		text, err := g.c.ReadFile(ctx, g.project, guestName, guestState+"/"+certificateFile)
 		certificate = text
 
 		return err == nil && text != "", nil
-	}, func() { g.say("trusting its certificate for project %s alone", g.project) }, func() error {
-		return g.c.Trust(ctx, guestName, g.project, certificate)
 	})
+	if err != nil {
+		return err
+	}
+
+	g.say("trusting its certificate for project %s alone", g.project)
+
+	return g.c.Trust(ctx, guestName, trustMark(g.project, fingerprintIn(certificate)), g.project, certificate)
 }
 
-// wait asks until done says so, then says and does the rest.
-func (g guest) wait(ctx context.Context, what string, done func() (bool, error), say func(), then ...func() error) error {
+// wait asks until done says so.
+func (g guest) wait(ctx context.Context, what string, done func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, guestPatience)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		ok, err := done()
-		if err != nil {
-			return err
-		}
-
-		if ok {
-			say()
-			for _, f := range then {
-				err = f()
-			}
-
+		if ok || err != nil {
 			return err
 		}
 
@@ -234,52 +319,6 @@ func (g guest) wait(ctx context.Context, what string, done func() (bool, error),
 		case <-tick.C:
 		}
 	}
-}
-
-// down removes the guest, its certificate first, and what was made for it.
-func (g guest) down(ctx context.Context) error {
-	i, exists, err := g.there(ctx)
-	if err != nil {
-		return err
-	}
-
-	prints, err := g.c.Trusted(ctx, guestName, g.project)
-	if err != nil {
-		return err
-	}
-
-	for _, f := range prints {
-		err = g.c.Distrust(ctx, f)
-		if err != nil {
-			return err
-		}
-
-		g.say("certificate %.12s is trusted no more", f)
-	}
-
-	if !exists {
-		g.say("there is no instance %s in project %s", guestName, g.project)
-		return nil
-	}
-
-	pool, image := i.Devices["state"]["pool"], i.Config["volatile.base_image"]
-	for _, op := range []plan.Op{
-		plan.StopInstance{Name: guestName, Grace: 5 * time.Second},
-		plan.DeleteInstance{Name: guestName},
-		plan.UpdateProject{Name: g.project, Set: map[string]string{health.KeyScope: ""}},
-	} {
-		err = g.c.Do(ctx, g.project, op)
-		if err != nil {
-			return err
-		}
-	}
-
-	err = errors.Join(g.c.RemoveKeyVolume(ctx, g.project, pool, guestName, guestMark), g.c.RemoveImage(ctx, g.project, image))
-	if err == nil {
-		g.say("ic-healthd is gone from project %s; the host's own looks after it again", g.project)
-	}
-
-	return err
 }
 
 // status shows what the guest itself says.
@@ -293,7 +332,7 @@ func (g guest) status(ctx context.Context, asJSON bool) error {
 		return fmt.Errorf("there is no instance %s in project %s: ic-agent healthd up --project %s makes it", guestName, g.project, g.project)
 	}
 
-	prints, err := g.c.Trusted(ctx, guestName, g.project)
+	ours, _, err := g.certificates(ctx)
 	if err != nil {
 		return err
 	}
@@ -302,7 +341,7 @@ func (g guest) status(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		argv = append(argv, "--json")
 	} else {
-		g.say("instance %s/%s: %s, %s; certificates trusted: %d", g.project, guestName, i.Status, i.Config[health.KeyStatus], len(prints))
+		g.say("instance %s/%s: %s, %s; certificates trusted: %d", g.project, guestName, i.Status, i.Config[health.KeyStatus], len(ours))
 	}
 
 	e, err := g.c.Exec(ctx, g.project, guestName, incus.Command{Argv: argv, Limit: 1 << 20, Start: startBudget, Run: startBudget})

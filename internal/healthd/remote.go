@@ -86,6 +86,16 @@ func fingerprint(der []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// fingerprintIn is that of a certificate in PEM; empty when there is none.
+func fingerprintIn(text string) string {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return ""
+	}
+
+	return fingerprint(block.Bytes)
+}
+
 // dialer opens connections to a server that has exactly the certificate with the fingerprint.
 func (r Remote) dialer(cert tls.Certificate) func(context.Context) (net.Conn, error) {
 	d := &tls.Dialer{Config: &tls.Config{

@@ -7,11 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 
 	incusapi "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // Endpoint is where an Incus server listens for certificates.
@@ -41,18 +42,17 @@ func (c *Client) Endpoint(ctx context.Context) (Endpoint, error) {
 	return e, nil
 }
 
-// ImportImage stores a container image, a tar archive with metadata.yaml and rootfs, unless it is there already.
-// fingerprint is the hex sha256 of the archive.
-func (c *Client) ImportImage(ctx context.Context, project, fingerprint string, archive []byte) error {
+// ImportImage stores a container image, a tar archive with metadata.yaml and rootfs, unless it is there already, and
+// notes its owner. fingerprint is the hex sha256 of the archive.
+func (c *Client) ImportImage(ctx context.Context, project, fingerprint, owner string, archive []byte) error {
 	images, err := c.images(ctx, project)
 	_, there := images[fingerprint]
 	if err != nil || there {
 		return err
 	}
+	post := api.ImagesPost{Filename: "ic-healthd.tar", ImagePut: api.ImagePut{Properties: map[string]string{plan.KeyOwner: owner}}}
 	_, err = c.run(ctx, project, c.opt.PullTimeout, func(s incusapi.InstanceServer) (incusapi.Operation, error) {
-		return s.CreateImage(api.ImagesPost{Filename: "ic-healthd.tar"}, &incusapi.ImageCreateArgs{
-			MetaFile: io.NopCloser(bytes.NewReader(archive)), MetaName: "ic-healthd.tar", Type: "container",
-		})
+		return s.CreateImage(post, &incusapi.ImageCreateArgs{MetaFile: bytes.NewReader(archive), MetaName: post.Filename, Type: "container"})
 	})
 	if err != nil {
 		return fmt.Errorf("import an image into project %s: %w", project, err)
@@ -60,20 +60,17 @@ func (c *Client) ImportImage(ctx context.Context, project, fingerprint string, a
 	return nil
 }
 
-// RemoveImage deletes an image; one that does not exist is a success.
-func (c *Client) RemoveImage(ctx context.Context, project, fingerprint string) error {
-	_, err := c.run(ctx, project, c.opt.MutateTimeout, func(s incusapi.InstanceServer) (incusapi.Operation, error) {
-		return s.DeleteImage(fingerprint)
-	})
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("delete image %.12s of project %s: %w", fingerprint, project, err)
-	}
-	return nil
+// Certificate is one that Incus trusts.
+type Certificate struct {
+	// Fingerprint is its hex sha256, Name and Description say whose it is.
+	Fingerprint, Name, Description string
+	// Projects are those it may enter, for one that may not enter all.
+	Projects []string
 }
 
 // Trust lets the holder of a certificate, in PEM, into one project and nowhere else. One that is trusted already is
-// a success.
-func (c *Client) Trust(ctx context.Context, name, project, certificate string) error {
+// a success, and stays as it is.
+func (c *Client) Trust(ctx context.Context, name, description, project, certificate string) error {
 	block, _ := pem.Decode([]byte(certificate))
 	if block == nil {
 		return errors.New("that is no certificate in PEM")
@@ -81,7 +78,7 @@ func (c *Client) Trust(ctx context.Context, name, project, certificate string) e
 	err := c.change(ctx, "", func(s incusapi.InstanceServer) error {
 		return s.CreateCertificate(api.CertificatesPost{CertificatePut: api.CertificatePut{
 			Name: name, Type: "client", Restricted: true, Projects: []string{project},
-			Certificate: base64.StdEncoding.EncodeToString(block.Bytes), Description: "ic-healthd in project " + project,
+			Certificate: base64.StdEncoding.EncodeToString(block.Bytes), Description: description,
 		}})
 	})
 	if err != nil && !errors.Is(err, ErrExists) {
@@ -90,8 +87,8 @@ func (c *Client) Trust(ctx context.Context, name, project, certificate string) e
 	return nil
 }
 
-// Trusted returns the fingerprints of the certificates of a name that are restricted to one project alone.
-func (c *Client) Trusted(ctx context.Context, name, project string) ([]string, error) {
+// Trusted returns all certificates that are trusted.
+func (c *Client) Trusted(ctx context.Context) ([]Certificate, error) {
 	var list []api.Certificate
 	err := c.read(ctx, "", func(s incusapi.InstanceServer) (err error) {
 		list, err = s.GetCertificates()
@@ -100,19 +97,17 @@ func (c *Client) Trusted(ctx context.Context, name, project string) ([]string, e
 	if err != nil {
 		return nil, fmt.Errorf("list the trusted certificates: %w", err)
 	}
-	var prints []string
+	all := make([]Certificate, 0, len(list))
 	for _, cert := range list {
-		if cert.Name == name && cert.Restricted && len(cert.Projects) == 1 && cert.Projects[0] == project {
-			prints = append(prints, cert.Fingerprint)
-		}
+		all = append(all, Certificate{cert.Fingerprint, cert.Name, cert.Description, cert.Projects})
 	}
-	return prints, nil
+	return all, nil
 }
 
 // Distrust forgets a certificate; one that is not trusted is a success.
 func (c *Client) Distrust(ctx context.Context, fingerprint string) error {
-	err := c.change(ctx, "", func(s incusapi.InstanceServer) error { return s.DeleteCertificate(fingerprint) })
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	err := gone(c.change(ctx, "", func(s incusapi.InstanceServer) error { return s.DeleteCertificate(fingerprint) }))
+	if err != nil {
 		return fmt.Errorf("forget certificate %.12s: %w", fingerprint, err)
 	}
 	return nil
@@ -131,7 +126,7 @@ func (c *Client) ReadFile(ctx context.Context, project, name, path string) (stri
 // RemoveKeyVolume deletes a volume of ours that holds nothing but a key; mark is the config key that says so. A
 // volume without it is somebody's data and stays; one that does not exist is a success.
 func (c *Client) RemoveKeyVolume(ctx context.Context, project, pool, name, mark string) error {
-	err := c.change(ctx, project, func(s incusapi.InstanceServer) error {
+	err := gone(c.change(ctx, project, func(s incusapi.InstanceServer) error {
 		v, _, err := s.GetStoragePoolVolume(pool, "custom", name)
 		if err != nil {
 			return err
@@ -140,8 +135,8 @@ func (c *Client) RemoveKeyVolume(ctx context.Context, project, pool, name, mark 
 			return fmt.Errorf("it has no %s=true, so it is not ours", mark)
 		}
 		return s.DeleteStoragePoolVolume(pool, "custom", name)
-	})
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	}))
+	if err != nil {
 		return fmt.Errorf("delete volume %s of project %s: %w", name, project, err)
 	}
 	return nil

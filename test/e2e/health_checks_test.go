@@ -158,6 +158,9 @@ func TestHealthDaemonAsAnInstance(t *testing.T) {
 	drop(t, "guest", `services: {web: {image: busybox, command: [sleep, inf], restart: always, healthcheck: {test: [CMD, "true"], interval: 500ms}}, site: {image: "nginx:1.27", x-ic-agent: {probe: {http: 80}}, healthcheck: {interval: 500ms, retries: 1}}}`+"\n")
 	before := running(t, "guest", "web-1", "site-1")
 	judged(t, "guest", "web-1", "healthy")
+	namesake(t)
+	first := traces(t)
+	restricted(t)
 	run(t, "ic-agent healthd up --project guest")
 	gone := false
 	defer func() {
@@ -228,11 +231,91 @@ func TestHealthDaemonAsAnInstance(t *testing.T) {
 
 	run(t, "ic-agent healthd down --project guest")
 	gone = true
-	if out := run(t, "incus config trust list -f csv; incus list --project guest -f csv -c n; incus storage volume list default type=custom --project guest -f csv"); strings.Contains(out, "ic-healthd") {
-		t.Errorf("left behind: %s", out)
+	if now := traces(t); now != first {
+		t.Errorf("before it came there was\n%s\nand after it went\n%s", first, now)
 	}
 
-	judged(t, "guest", "web-1", "healthy")
+	// The host's own takes over, also where the instance was deleted by hand.
+	died(t, "guest", "web-1")
+	run(t, "ic-agent healthd up --project guest && incus delete -f --project guest ic-healthd && ic-agent healthd down --project guest")
+	if now := traces(t); now != first {
+		t.Errorf("before it came there was\n%s\nand after its instance was deleted and it went\n%s", first, now)
+	}
+
+	died(t, "guest", "web-1")
+	if out := run(t, "ic-agent healthd down --project guest"); !strings.Contains(out, "there is no ic-healthd in project guest") || !strings.Contains(out, "is not ours: it stays") {
+		t.Errorf("a second time it says %s", out)
+	}
+}
+
+// died kills the program of an instance and waits for the daemon of the host to say so and to bring it back.
+func died(t *testing.T, stack, instance string) {
+	t.Helper()
+	since := moment(t)
+	before, err := instances(t.Context(), stack)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	run(t, fmt.Sprintf("kill -9 %d", before[instance].State.PID))
+	anew(t, stack, instance, before)
+	judged(t, stack, instance, "healthy")
+	eventually(t, "the host's daemon tells of it", func(context.Context) error {
+		log := told(t, since)
+		if !strings.Contains(log, "restarting project="+stack+" instance="+instance) {
+			return fmt.Errorf("the journal says %s", log)
+		}
+
+		return nil
+	})
+}
+
+// namesake has a user trust a certificate of his own under the guest's name, for the same project.
+func namesake(t *testing.T) {
+	t.Helper()
+	run(t, `cd /root && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout mine.key -out mine.crt -subj /CN=mine -days 2 2>/dev/null
+		incus config trust add-certificate mine.crt --name ic-healthd --restricted --projects guest
+		incus storage volume create --project guest default mine`)
+	t.Cleanup(func() {
+		out, err := try(context.WithoutCancel(t.Context()), `incus config trust remove $(openssl x509 -in /root/mine.crt -outform der | sha256sum | cut -c1-64); rm -f /root/mine.*; incus storage volume delete --project guest default mine`)
+		if err != nil {
+			t.Errorf("%s: %v", out, err)
+		}
+	})
+}
+
+// traces is all in which a guest may leave something.
+func traces(t *testing.T) string {
+	t.Helper()
+
+	return run(t, `incus config trust list -f csv; incus list --project guest -f csv -c n; incus image list --project guest -f csv -c fd
+		incus storage volume list default type=custom --project guest -f csv -c n; incus project get guest user.healthcheck.scope; incus project show guest | grep healthd || true`)
+}
+
+// restricted shows what docs/health.md says of a restricted project: it needs room for the guest, whose certificate then
+// makes neither a privileged instance nor one with a directory of the host.
+func restricted(t *testing.T) {
+	t.Helper()
+	run(t, "incus project create narrow -c features.images=false -c restricted=true")
+	defer run(t, "incus project delete narrow")
+	out, err := try(t.Context(), "ic-agent healthd up --project narrow 2>&1")
+	if err == nil || !strings.Contains(out, "incus project set narrow restricted.devices.proxy=allow") {
+		t.Errorf("without room it says %s (%v)", out, err)
+	}
+
+	run(t, "incus project set narrow restricted.devices.proxy=allow && ic-agent healthd up --project narrow")
+	defer run(t, "ic-agent healthd down --project narrow")
+	run(t, `cd /root; for f in crt key; do incus file pull --project narrow ic-healthd/var/lib/ic-healthd/client.$f client.$f; done`)
+	for _, c := range [][2]string{
+		{`"config":{"security.privileged":"true"},"devices":{"root":{"type":"disk","path":"/","pool":"default"}}`, "Privileged containers are forbidden"},
+		{`"devices":{"root":{"type":"disk","path":"/","pool":"default"},"host":{"type":"disk","path":"/host","source":"/"}}`, "Attaching disks not backed by a pool is forbidden"},
+		{`"config":{"raw.lxc":"lxc.hook.pre-start=/bin/true"},"devices":{"root":{"type":"disk","path":"/","pool":"default"}}`, "low-level config"},
+	} {
+		got := run(t, `curl -sk --cert /root/client.crt --key /root/client.key -X POST -d '{"name":"root","type":"container","source":{"type":"none"},`+c[0]+`}' 'https://127.0.0.1:8443/1.0/instances?project=narrow'`)
+		if !strings.Contains(got, c[1]) {
+			t.Errorf("%s answers %s", c[0], got)
+		}
+	}
 }
 
 // After a boot many checks are due at once: each instance is found healthy, none is restarted; and what a user stopped

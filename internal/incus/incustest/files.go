@@ -24,6 +24,17 @@ func (i *instance) file(p string) (PushedFile, bool) {
 	return f, found
 }
 
+// WriteFile writes a file of an instance, as its app might.
+func (s *Server) WriteFile(project, name, path, content string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.find(project, name)
+	if err == nil {
+		i.files[path] = PushedFile{Content: []byte(content), Mode: 0o644}
+	}
+	return err
+}
+
 func (s *Server) getFile(r *http.Request) reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()

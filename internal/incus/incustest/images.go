@@ -2,9 +2,13 @@ package incustest
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -89,6 +93,9 @@ func (s *Server) getImage(r *http.Request) reply {
 }
 
 func (s *Server) postImage(r *http.Request) reply {
+	if r.Header.Get("Content-Type") == "application/octet-stream" {
+		return s.importImage(r)
+	}
 	var req api.ImagesPost
 	err := body(r, &req)
 	if err != nil {
@@ -113,18 +120,50 @@ func (s *Server) postImage(r *http.Request) reply {
 		if err != nil {
 			return err
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		home := s.home(name, "features.images")
-		k := key{home, image.Fingerprint}
-		if s.images[k] == nil {
-			image.uploaded, image.properties = time.Now(), req.Properties
-			s.images[k] = &image
-			s.emit(home, api.EventLifecycleImageCreated, ref(home, "images", image.Fingerprint), "", op.user, map[string]any{"type": "container"})
-		}
-		op.api.Metadata["fingerprint"] = image.Fingerprint
+		image.properties = req.Properties
+		s.keep(op, name, image)
 		return nil
 	})
+}
+
+// importImage takes an image that a client sends, a unified archive.
+func (s *Server) importImage(r *http.Request) reply {
+	archive, err := io.ReadAll(r.Body)
+	if err != nil {
+		return failed(err)
+	}
+	noted, err := url.ParseQuery(r.Header.Get("X-Incus-properties"))
+	if err != nil {
+		return failed(err)
+	}
+	sum := sha256.Sum256(archive)
+	image := Image{Fingerprint: hex.EncodeToString(sum[:]), properties: map[string]string{}}
+	for k := range noted {
+		image.properties[k] = noted.Get(k)
+	}
+	name := project(r)
+	_, found := s.Project(name)
+	if !found {
+		return failed(notFound("Project"))
+	}
+	return s.operate("Downloading image", nil, func(op *operation) error {
+		s.keep(op, name, image)
+		return nil
+	})
+}
+
+// keep puts an image into the store of a project, unless it is there.
+func (s *Server) keep(op *operation, name string, image Image) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	home := s.home(name, "features.images")
+	k := key{home, image.Fingerprint}
+	if s.images[k] == nil {
+		image.uploaded = time.Now()
+		s.images[k] = &image
+		s.emit(home, api.EventLifecycleImageCreated, ref(home, "images", image.Fingerprint), "", op.user, map[string]any{"type": "container"})
+	}
+	op.api.Metadata["fingerprint"] = image.Fingerprint
 }
 
 func (s *Server) deleteImage(r *http.Request) reply {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/lxc/incus/v6/shared/api"
@@ -37,12 +38,13 @@ func (s *Server) getServer(*http.Request) reply {
 	exts := slices.DeleteFunc(slices.Clone(extensions), func(e string) bool { return slices.Contains(s.opt.Without, e) })
 	return ok(api.Server{
 		ServerUntrusted: api.ServerUntrusted{
-			ServerPut:     api.ServerPut{Config: map[string]string{}},
+			ServerPut:     api.ServerPut{Config: map[string]string{"core.https_address": s.opt.Listens}},
 			APIExtensions: exts, APIStatus: "stable", APIVersion: "1.0", Auth: "trusted", AuthMethods: []string{"tls"},
 		},
 		AuthUserName: s.opt.User, AuthUserMethod: "unix",
 		Environment: api.ServerEnvironment{
 			Server: "incus", ServerName: "incustest", ServerVersion: s.opt.Version, Project: "default", Storage: "dir", Architectures: []string{"x86_64"},
+			CertificateFingerprint: strings.Repeat("5e", 32),
 		},
 	})
 }

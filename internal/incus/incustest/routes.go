@@ -11,6 +11,10 @@ func (s *Server) routes() *http.ServeMux {
 		"GET /1.0":                        s.getServer,
 		"GET /1.0/metadata/configuration": s.getMetadata,
 
+		"GET /1.0/certificates":                  s.getCertificates,
+		"POST /1.0/certificates":                 s.postCertificate,
+		"DELETE /1.0/certificates/{fingerprint}": s.deleteCertificate,
+
 		"GET /1.0/operations/{id}":      s.getOperation,
 		"GET /1.0/operations/{id}/wait": s.waitOperation,
 

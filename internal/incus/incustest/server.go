@@ -21,6 +21,8 @@ type Options struct {
 	Without []string
 	// Pools are the storage pools; nil means "default". The first is the default profile's root pool.
 	Pools []string
+	// Listens is core.https_address; empty means that it does not listen for certificates.
+	Listens string
 	// User is the requestor of what clients ask for; empty means "root".
 	User string
 	// Delays is how long things take; the zero value means no time at all.

@@ -25,6 +25,8 @@ type world struct {
 	instances map[key]*instance
 	catalogue map[string]Image // by "server alias"
 	macs      int
+
+	certificates map[string]*api.Certificate // by fingerprint
 }
 
 // Image is what a registry offers.
@@ -51,6 +53,8 @@ func newWorld(pools []string) *world {
 		images:    map[key]*Image{},
 		instances: map[key]*instance{},
 		catalogue: map[string]Image{},
+
+		certificates: map[string]*api.Certificate{},
 	}
 	w.projects["default"] = &api.Project{Name: "default", ProjectPut: api.ProjectPut{
 		Description: "Default Incus project",

@@ -92,6 +92,8 @@ var cases = []struct {
 	{"an image is deleted when it is ours", imageDeleted},
 	{"another image than wanted is an error", imageMismatch},
 	{"an image that does not exist is not found", imageAbsent},
+	{"an image that is sent is kept, with its owner", imageSent},
+	{"a certificate is trusted once, as it was first said, and forgotten", certificateLife},
 	{"an instance is created running with its address", createRunning},
 	{"an instance has what was said and nothing else", createExactly},
 	{"a second instance of that name is refused", createTwice},
