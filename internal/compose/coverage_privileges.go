@@ -14,7 +14,7 @@ var coverPrivileges = []line{
 	{"pid", Ignored, "ignored: every service has its own PID namespace"},
 	{"privileged", Honoured, "security.privileged: root in the container is root on the host; needs the policy trusted"},
 	{"read_only", Honoured, "the root filesystem is mounted read-only; volumes, tmpfs, /run and /dev stay writable"},
-	{"runtime", Ignored, "ignored: Incus runs everything with LXC"},
+	{"runtime", Ignored, "ignored: Incus runs everything with LXC; for nvidia write gpus: all"},
 	{"security_opt", Differs, "no-new-privileges, apparmor= and seccomp=unconfined are honoured; seccomp profiles, label and systempaths give a warning"},
 	{"userns_mode", Ignored, "ignored: Incus maps every service's users; use privileged for none"},
 	{"uts", Ignored, "ignored: every service has its own host name"},

@@ -1,8 +1,6 @@
 package compose
 
 import (
-	"cmp"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,11 +80,7 @@ func (t *translation) unhonoured() {
 		}
 	}
 
-	order := func(a, b base) int {
-		return cmp.Or(cmp.Compare(a.source.path, b.source.path), cmp.Compare(a.key, b.key))
-	}
-	for _, from := range slices.SortedFunc(maps.Keys(t.index.bases), order) {
-		to := t.index.bases[from]
+	for from, to := range t.index.bases {
 		n, ok := to.source.nodes[to.key]
 		name := strings.TrimPrefix(to.key, "services.")
 		if !ok || slices.Contains(t.index.sources, to.source) && t.enabled(name) {
@@ -99,10 +93,10 @@ func (t *translation) unhonoured() {
 		}
 	}
 
-	t.warnings = append(t.warnings, t.unset.warnings(t.in.variableFiles())...)
+	t.warnings = slices.Concat(t.warnings, t.unset.warnings(t.in.unsetText), t.bare.warnings(t.in.bareText))
 }
 
-// extendedBy are the stack's own services that the base is part of, sorted.
+// extendedBy are the stack's own services that the base is part of.
 func (t *translation) extendedBy(from base) []string {
 	var names []string
 	for at := range t.index.bases {
@@ -124,8 +118,6 @@ func (t *translation) extendedBy(from base) []string {
 			step = next
 		}
 	}
-
-	slices.Sort(names)
 
 	return names
 }

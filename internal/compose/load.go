@@ -142,7 +142,7 @@ func (l *load) run(ctx context.Context) (plan.Project, error) {
 		return plan.Project{}, err
 	}
 
-	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings, secretFiles: map[string]bool{}, hostVolumes: map[string]plan.Mount{}, unset: unsetUses{}}
+	t := translation{in: l.in, files: l.files, index: l.index, project: project, dict: dict, warnings: l.warnings, secretFiles: map[string]bool{}, hostVolumes: map[string]plan.Mount{}, unset: uses{}, bare: uses{}}
 	out, err := t.run()
 	l.covered, l.warnings, l.translated = t.coverage(), t.warnings, true
 

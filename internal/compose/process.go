@@ -20,6 +20,8 @@ func (s *service) image() {
 		s.out.Image.At = s.place("build")
 	case s.in.Provider != nil:
 		s.refuse("provider", "there are no providers here", "run it as a service with an image")
+	case s.t.index.has(s.key + ".image"):
+		s.refuse("image", "is empty", `write "image: name:tag"`)
 	default:
 		s.t.refuse(s.key, "the service has no image", `add "image: name:tag"`)
 	}
@@ -158,7 +160,7 @@ func (s *service) environment() {
 		key := "environment." + name
 		switch {
 		case value == nil:
-			s.t.warnAt(s.t.listed(s.key+".environment", name), s.key+"."+key, "has no value and none in .env: it is left out")
+			s.t.bare.note(name, s.t.listed(s.key+".environment", name), s.key+"."+key)
 			continue
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			s.refuse("environment", fmt.Sprintf("%q is not the name of a variable", name), "write NAME=value")

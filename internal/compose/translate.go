@@ -26,7 +26,8 @@ type translation struct {
 	secretFiles map[string]bool
 	// hostVolumes are the volumes that mount something of the host, by their key.
 	hostVolumes map[string]plan.Mount
-	unset       unsetUses
+	// unset are the variables that become empty, bare those of environment that have no value.
+	unset, bare uses
 	problems    []Problem
 	warnings    []plan.Warning
 	covered     []Covered
@@ -164,6 +165,10 @@ func (t *translation) volume(name string, c types.VolumeConfig) {
 }
 
 func (t *translation) volumeOpt(v *plan.Volume, key, opt, value string) {
+	if value == "" {
+		return // as if it were not there
+	}
+
 	if opt != "size" {
 		t.warn(key, "ignored: size, type, o and device are known here")
 		return

@@ -14,58 +14,74 @@ import (
 	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
-// unsetUses are the variables that become the empty string, with where they are used.
-type unsetUses map[string]*unsetUse
+// uses are the places of variables by name, so that each is warned of once.
+type uses map[string]*use
 
-type unsetUse struct {
-	at  plan.Place // the first use
+type use struct {
+	at  plan.Place // the first one
 	key string
-	// lines are the places of all uses.
-	lines map[plan.Place]bool
+	// places are all of them.
+	places map[plan.Place]bool
 }
 
-// scalar adds the variables of a value at a key.
-func (u unsetUses) scalar(s *source, value string, line int, key string) {
+// note adds a place. The first is the first in the order of files and lines, in whichever order they are noted.
+func (u uses) note(name string, at plan.Place, key string) {
+	known, ok := u[name]
+	if !ok {
+		known = &use{at: at, key: key, places: map[plan.Place]bool{}}
+		u[name] = known
+	}
+
+	known.places[at] = true
+	if cmp.Or(cmp.Compare(at.File, known.at.File), cmp.Compare(at.Line, known.at.Line), cmp.Compare(key, known.key)) < 0 {
+		known.at, known.key = at, key
+	}
+}
+
+// scalar notes the variables of a value that become the empty string.
+func (u uses) scalar(s *source, value string, line int, key string) {
 	if !strings.Contains(value, "$") {
 		return
 	}
 
 	for _, name := range unset(value, s.env) {
-		at := plan.Place{File: s.path, Line: line}
-		use, known := u[name]
-		if !known {
-			use = &unsetUse{at: at, key: key, lines: map[plan.Place]bool{}}
-			u[name] = use
-		}
-
-		use.lines[at] = true
+		u.note(name, plan.Place{File: s.path, Line: line}, key)
 	}
 }
 
-// source adds those of a whole file: of one that was refused it is not known which keys would be in force.
-func (u unsetUses) source(s *source) {
-	for _, key := range slices.SortedFunc(maps.Keys(s.nodes), func(a, b string) int { return cmp.Or(cmp.Compare(s.lines[a], s.lines[b]), cmp.Compare(a, b)) }) {
-		n := deref(s.nodes[key])
+// source notes those of a whole file: of one that was refused it is not known which keys would be in force.
+func (u uses) source(s *source) {
+	for key, n := range s.nodes {
+		n = deref(n)
 		if n.Kind == yaml.ScalarNode && !strings.HasPrefix(key, "x-") {
 			u.scalar(s, n.Value, s.lines[key], key)
 		}
 	}
 }
 
-// warnings are one for each variable, at its first use.
-func (u unsetUses) warnings(where string) []plan.Warning {
+// warnings are one for each variable, at its first place; text makes the sentence of the name and of in how many places it is.
+func (u uses) warnings(text func(name, places string) string) []plan.Warning {
 	var list []plan.Warning
-	for name, use := range u {
-		count := ""
-		if n := len(use.lines); n > 1 {
-			count = " in " + strconv.Itoa(n) + " places"
+	for name, x := range u {
+		places := ""
+		if n := len(x.places); n > 1 {
+			places = " in " + strconv.Itoa(n) + " places"
 		}
 
-		list = append(list, warning(use.at.File, use.at.Line, use.key,
-			fmt.Sprintf("the variable %s is not set and becomes empty%s: set it in %s, or write ${%s:-default}", name, count, where, name)))
+		list = append(list, warning(x.at.File, x.at.Line, x.key, text(name, places)))
 	}
 
 	return list
+}
+
+// unsetText is about a variable that becomes the empty string.
+func (in Input) unsetText(name, places string) string {
+	return fmt.Sprintf("the variable %s is not set and becomes empty%s: set it in %s, or write ${%s:-default}", name, places, in.variableFiles(), name)
+}
+
+// bareText is about a variable of environment that is named without a value, to be taken from where docker compose runs.
+func (in Input) bareText(name, places string) string {
+	return fmt.Sprintf("%s has no value, and none in %s: it is left out%s", name, in.variableFiles(), places)
 }
 
 // variableFiles are where a stack's variables are set, for messages.
@@ -99,12 +115,12 @@ func (l *load) blame(refused *Error) {
 	}
 
 	if !l.translated {
-		uses := unsetUses{}
+		u := uses{}
 		for _, s := range l.index.sources {
-			uses.source(s)
+			u.source(s)
 		}
 
-		l.warnings = append(l.warnings, uses.warnings(l.in.variableFiles())...)
+		l.warnings = append(l.warnings, u.warnings(l.in.unsetText)...)
 	}
 
 	refused.Warnings = sortWarnings(l.warnings)
