@@ -108,7 +108,13 @@ func (a *Agent) Adopt(ctx context.Context, req api.AdoptRequest) (api.AdoptReply
 
 	reply := api.AdoptReply{Left: len(got.Then.Steps), Done: got.Done}
 	for _, s := range got.Marks.Steps {
-		reply.Objects = append(reply.Objects, s.On.String())
+		text := s.On.String()
+		more, ok := strings.CutPrefix(s.Cause, plan.Adopted+"; ")
+		if ok {
+			text += ": " + more
+		}
+
+		reply.Objects = append(reply.Objects, text)
 	}
 
 	for _, b := range got.Marks.Blocked {

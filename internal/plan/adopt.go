@@ -1,11 +1,15 @@
 package plan
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// Adopted begins the cause of each step of Adopt; what it ends besides follows behind "; ".
+const Adopted = "adopted"
 
 // Adopt says which live patches make a project's objects ours: those that have the names the file gives them and no
 // owner. It returns the patches as a plan, what there is once they are made, and as Blocked what belongs to another
@@ -75,7 +79,7 @@ func (a *adopter) ours(config map[string]string) bool {
 
 // mark adds a patch and returns the keys as they are after it.
 func (a *adopter) mark(id ID, config, set map[string]string, op Op) map[string]string {
-	a.out.Steps = append(a.out.Steps, Step{N: len(a.out.Steps) + 1, On: id, Op: op, Cause: "adopted"})
+	a.out.Steps = append(a.out.Steps, Step{N: len(a.out.Steps) + 1, On: id, Op: op, Cause: Adopted})
 	after := maps.Clone(config)
 	if after == nil {
 		after = map[string]string{}
@@ -100,44 +104,74 @@ func (a *adopter) network(n Network, convert bool) {
 	}
 
 	set := map[string]string{KeyOwner: a.owner, KeyStack: a.p.Stack, KeyName: n.Name, KeyAdopted: "true"}
+	cause := Adopted
 	switch {
 	case !mine && a.ours(have.Config):
 		set = map[string]string{KeyOwner: a.owner, KeyStack: a.p.Stack}
 	case mine && !convert:
 		return
 	case convert:
-		// What dnsmasq was told goes with dnsmasq; lines of the user's own stay.
 		delete(set, KeyAdopted)
-		for _, k := range []string{KeyAdopted, "ipv4.dhcp.ranges", "ipv6.dhcp.ranges", "ipv6.dhcp.stateful", "ipv6.nat"} {
-			_, there := have.Config[k]
-			if there {
-				set[k] = ""
-			}
-		}
-
-		raw, there := have.Config["raw.dnsmasq"]
-		if there {
-			set["raw.dnsmasq"] = foreignLines(raw)
-		}
-
-		set["ipv6.address"] = "none"
+		cause += a.convert(n, have.Config, set)
 	}
 
 	have.Config = a.mark(id, have.Config, set, UpdateNetwork{Name: n.Incus, Set: set})
+	a.out.Steps[len(a.out.Steps)-1].Cause = cause
 	a.have.Networks[n.Incus] = have
 }
 
-// foreignLines are those of raw.dnsmasq that lxc/incus-compose did not write.
-func foreignLines(raw string) string {
-	var lines []string
-	for line := range strings.Lines(raw) {
-		word, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if word != "address" && word != "cname" && word != "" {
-			lines = append(lines, strings.TrimRight(line, "\n"))
+// convert takes a network out of the hands of dnsmasq, and returns what that ends. What dnsmasq was told goes with it;
+// lines of the user's own stay. IPv6 goes unless the file has it.
+func (a *adopter) convert(n Network, have, set map[string]string) string {
+	for _, k := range []string{KeyAdopted, "ipv4.dhcp.ranges", "ipv6.dhcp.ranges", "ipv6.dhcp.stateful", "ipv6.nat"} {
+		_, there := have[k]
+		if there {
+			set[k] = ""
 		}
 	}
 
-	return strings.Join(lines, "\n")
+	ends := "; the agent hands out addresses and answers names in place of dnsmasq"
+	raw, there := have["raw.dnsmasq"]
+	if there {
+		theirs, own := splitLines(raw)
+		set["raw.dnsmasq"] = strings.Join(own, "\n")
+		if n.IPv6 { // Its router advertisements are dnsmasq's, which is told nothing else then.
+			theirs = append(theirs, own...)
+		}
+
+		if len(theirs) > 0 {
+			ends += fmt.Sprintf("; of raw.dnsmasq go %q", theirs)
+		}
+	}
+
+	six := have["ipv6.address"]
+	if n.IPv6 {
+		return ends
+	}
+
+	set["ipv6.address"] = "none"
+	if six != "" && six != "none" {
+		ends += "; IPv6 goes (" + six + "): the file has no enable_ipv6 for it"
+	}
+
+	return ends
+}
+
+// splitLines parts the lines of raw.dnsmasq that lxc/incus-compose wrote from all others.
+func splitLines(raw string) (theirs, others []string) {
+	for line := range strings.Lines(raw) {
+		line = strings.TrimRight(line, "\n")
+		word, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch word {
+		case "":
+		case "address", "cname":
+			theirs = append(theirs, line)
+		default:
+			others = append(others, line)
+		}
+	}
+
+	return theirs, others
 }
 
 func (a *adopter) volume(v Volume) {

@@ -125,6 +125,51 @@ func TestAdoptSaysWhatDiffers(t *testing.T) {
 	}
 }
 
+// TestAdoptedNetworkSaysWhatEnds: who wants its networks to be the agent's reads what dnsmasq had and what becomes of
+// IPv6, before it is done.
+func TestAdoptedNetworkSaysWhatEnds(t *testing.T) {
+	for _, c := range []struct {
+		name, six, want string
+		ipv6            bool
+		set             map[string]string
+	}{
+		{
+			name: "IPv4", six: "none", want: `; of raw.dnsmasq go ["address=/web/10.9.0.2"]`,
+			set: map[string]string{"raw.dnsmasq": "log-queries", "ipv6.address": "none"},
+		},
+		{
+			name: "IPv6 that the file has not", six: "fd42:9::1/64",
+			want: `; of raw.dnsmasq go ["address=/web/10.9.0.2"]; IPv6 goes (fd42:9::1/64): the file has no enable_ipv6 for it`,
+			set:  map[string]string{"raw.dnsmasq": "log-queries", "ipv6.address": "none"},
+		},
+		{
+			name: "IPv6 that the file has", six: "fd42:9::1/64", ipv6: true,
+			want: `; of raw.dnsmasq go ["address=/web/10.9.0.2" "log-queries"]`,
+			set:  map[string]string{"raw.dnsmasq": "log-queries"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, _ := byHand(t)
+			w.Networks["blog-default"].Config["ipv6.address"] = c.six
+			p := blog()
+			p.Networks[0].IPv6 = c.ipv6
+			marks, _ := plan.Adopt(p, owner, w.Observed, true)
+			got := marks.Steps[1]
+			want := plan.Adopted + "; the agent hands out addresses and answers names in place of dnsmasq" + c.want
+			if got.Cause != want {
+				t.Errorf("cause\n%s\nwant\n%s", got.Cause, want)
+			}
+
+			set := got.Op.(plan.UpdateNetwork).Set
+			maps.DeleteFunc(set, func(k, _ string) bool { return strings.HasPrefix(k, "user.") })
+			diff := cmp.Diff(c.set, set)
+			if diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // TestAdoptLeavesAnotherAgentsAlone, and takes dnsmasq's lines away only when the networks are meant, too.
 func TestAdoptLeavesAnotherAgentsAlone(t *testing.T) {
 	w, _ := byHand(t)

@@ -113,7 +113,7 @@ func TestManyRemovedAtOnceAreHeld(t *testing.T) {
 func TestAdoptRestartsNothing(t *testing.T) {
 	run(t, `incus remote list -f csv | grep -q '^docker,' || incus remote add docker https://docker.io --protocol=oci
 		incus project create taken -c features.images=false -c user.incus-compose.managed=true
-		incus network create taken-default ipv4.address=10.79.1.1/24 ipv4.nat=true ipv6.address=none "raw.dnsmasq=address=/web/10.79.1.9"
+		incus network create taken-default ipv4.address=10.79.1.1/24 ipv4.nat=true ipv6.address=fd42:79::1/64 "raw.dnsmasq=address=/web/10.79.1.9"
 		incus storage volume create default vol-data --project taken
 		incus create docker:nginx:1.27 web-1 --project taken --no-profiles -s default -n taken-default
 		incus create docker:redis:7 db-1 --project taken --no-profiles -s default -n taken-default
@@ -146,15 +146,25 @@ func TestAdoptRestartsNothing(t *testing.T) {
 		t.Errorf("restarted: %v; web-1 carries %q", r, after["web-1"].Config["user.ic-agent.adopted"])
 	}
 
-	// The network becomes ours, too: its dnsmasq ends, and names are answered by the agent.
+	saysInside(t, "taken", "web-1", "sh -c 'nslookup web 10.79.1.1 | grep -c 10.79.1.9'", "1")
+
+	// The network becomes ours, too: its dnsmasq ends with the line that lied about a name, and IPv6 with it; names are
+	// answered by the agent. All that is said before.
+	for _, want := range []string{"address=/web/10.79.1.9", "IPv6 goes (fd42:79::1/64)", "start instance/web-1"} {
+		if out = run(t, "ic-agent adopt taken --networks --dry-run"); !strings.Contains(out, want) {
+			t.Errorf("adopt --networks --dry-run does not say %q:\n%s", want, out)
+		}
+	}
+
 	run(t, "ic-agent adopt taken --networks --yes")
 	eventually(t, "the network to be ours", func(ctx context.Context) error {
-		_, err := try(ctx, "test \"$(incus network get taken-default ipv4.dhcp)$(incus network get taken-default raw.dnsmasq)\" = false")
+		_, err := try(ctx, "test \"$(incus network get taken-default ipv4.dhcp)$(incus network get taken-default raw.dnsmasq)$(incus network get taken-default ipv6.address)\" = falsenone")
 		return err
 	})
 	settled(t, "taken")
 	running(t, "taken", "web-1", "db-1")
 	saysInside(t, "taken", "web-1", "sh -c 'nslookup db.taken.incus | grep -c \"Address: 10.79.1\"'", "1")
+	saysInside(t, "taken", "web-1", "sh -c 'nslookup web 10.79.1.1 | grep -c 10.79.1.9; true'", "0")
 }
 
 // post_start runs once for each start, whoever starts; one that fails holds what depends on its service; pre_stop runs
