@@ -295,6 +295,26 @@ func TestD26ServerThatFoldsCase(t *testing.T) {
 	}
 }
 
+// Somebody who guessed port and identity but not the case is not believed, and teaches nothing: what counts is what
+// the server says over TCP.
+func TestD26ForgedCase(t *testing.T) {
+	up := startUpstream(t, func(u *upstreamTest, q *miekg.Msg) []byte {
+		seen := u.questions()
+		if seen[len(seen)-1].network == "tcp" {
+			return wire(answered(q, miekg.RcodeSuccess, "x. 300 A 192.0.2.1"))
+		}
+		q.Question[0].Name = strings.ToLower(q.Question[0].Name)
+		return wire(answered(q, miekg.RcodeSuccess, "x. 300 A 198.51.100.66"))
+	})
+	s := start(t, nil, up.addr)
+	for range 2 {
+		got := digest(resolve(t, "udp", visitor, s.front, ask4("www.a-name-with-many-letters.example.com.")))
+		if want := "NOERROR | ra | www.a-name-with-many-letters.example.com. 300 IN A 192.0.2.1"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestD27Failover(t *testing.T) {
 	closed := netip.MustParseAddrPort("127.0.0.1:1")
 	const good = "NOERROR | ra | example.com. 300 IN A 192.0.2.1"

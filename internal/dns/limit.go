@@ -23,7 +23,7 @@ type buckets struct {
 	rate Rate
 
 	mu   sync.Mutex // guards what follows
-	by   map[netip.Prefix]*bucket
+	by   map[netip.Addr]*bucket
 	rest bucket
 }
 
@@ -33,22 +33,16 @@ type bucket struct {
 	at   time.Time
 }
 
-func newBuckets(r Rate) *buckets { return &buckets{rate: r, by: map[netip.Prefix]*bucket{}} }
+func newBuckets(r Rate) *buckets { return &buckets{rate: r, by: map[netip.Addr]*bucket{}} }
 
-// take counts one question of a client and tells whether it may be answered. A client is an IPv4 address or an
-// IPv6 /64, inside which anybody may choose addresses.
+// take counts one question of a client (View.client) and tells whether it may be answered.
 func (b *buckets) take(who netip.Addr, now time.Time) bool {
 	if b.rate.PerSecond <= 0 {
 		return true
 	}
-	bits := 32
-	if who.Is6() {
-		bits = 64
-	}
-	p, _ := who.Prefix(bits) // cannot fail: bits fit the family
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	k := b.by[p]
+	k := b.by[who]
 	if k == nil && len(b.by) >= maxBuckets {
 		b.sweep(now)
 	}
@@ -57,7 +51,7 @@ func (b *buckets) take(who netip.Addr, now time.Time) bool {
 		k = &b.rest
 	case k == nil:
 		k = &bucket{left: b.rate.Burst, at: now}
-		b.by[p] = k
+		b.by[who] = k
 	}
 	b.refill(k, now)
 	if k.left < 1 {

@@ -153,6 +153,9 @@ func TestServersNobodyAsksAreForgotten(t *testing.T) {
 func TestD35Rebinding(t *testing.T) {
 	up := startUpstream(t, func(_ *upstreamTest, q *miekg.Msg) []byte {
 		addr, _, _ := strings.Cut(strings.ToLower(q.Question[0].Name), ".")
+		if strings.HasPrefix(addr, "hint-") {
+			return wire(answered(q, miekg.RcodeSuccess, "x. 300 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1,"+strings.ReplaceAll(addr[5:], "-", ".")))
+		}
 		if strings.HasPrefix(addr, "v6-") {
 			return wire(answered(q, miekg.RcodeSuccess, "x. 300 AAAA "+strings.ReplaceAll(addr[3:], "-", ":")))
 		}
@@ -172,6 +175,8 @@ func TestD35Rebinding(t *testing.T) {
 		{"v6-fe80--1.example.com.", block, true},
 		{"v6---1.example.com.", block, true},
 		{"v6---ffff-10.1.1.1.example.com.", block, false}, // the first label ends there: "::ffff:10", public
+		{"hint-192-168-1-1.example.com.", block, true},
+		{"hint-192-0-2-2.example.com.", block, false},
 		{"192-0-2-1.example.com.", block, false},
 		{"v6-2001-db8--1.example.com.", block, false},
 		{"10-1-2-3.nas.LAN.", block, false},
@@ -202,7 +207,7 @@ func TestD38Buckets(t *testing.T) {
 	taken := func(who string, n int, after time.Duration) int {
 		got := 0
 		for range n {
-			if b.take(ip(who), now.Add(after)) {
+			if b.take(View{}.client(ip(who)), now.Add(after)) {
 				got++
 			}
 		}
@@ -233,6 +238,19 @@ func TestD38Buckets(t *testing.T) {
 	}
 	if len(b.by) > maxBuckets {
 		t.Errorf("%d buckets", len(b.by))
+	}
+}
+
+// On a network with IPv6 alone all instances have addresses of one /64: each has its own share. An address that nobody
+// has shares it with all others of the /64, or a container would have as many shares as it takes addresses.
+func TestD38EachInstanceHasItsShare(t *testing.T) {
+	z := Build("incus", 1, []Network{{Name: "six", Project: "shop", Prefix6: pfx("fd00:6::/64"), Gateway6: ip("fd00:6::1")}}, []Record{
+		{Project: "shop", Instance: "a-1", Service: "a", On: []Interface{{Network: "six", Addr: ip("fd00:6::a")}}},
+	})
+	for src, want := range map[string]string{"fd00:6::a": "fd00:6::a", "fd00:6::b": "fd00:6::", "fd00:6::c": "fd00:6::"} {
+		if got := z.View(ip("fd00:6::1"), ip(src)).client(ip(src)); got != ip(want) {
+			t.Errorf("%s counts as %s, want %s", src, got, want)
+		}
 	}
 }
 

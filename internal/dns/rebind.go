@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
@@ -35,15 +36,45 @@ func (r Rebinding) blocks(name string, answer []byte) bool {
 func pointsInside(msg []byte) bool {
 	found := false
 	eachRR(msg, func(_ int, r rr) bool {
-		if r.typ != miekg.TypeA && r.typ != miekg.TypeAAAA {
-			return true
+		switch r.typ {
+		case miekg.TypeA, miekg.TypeAAAA:
+			found = isInner(msg[r.data:r.end])
+		case miekg.TypeHTTPS, miekg.TypeSVCB:
+			found = hintsInside(msg, r)
 		}
-		a, ok := netip.AddrFromSlice(msg[r.data:r.end])
-		a = a.Unmap()
-		found = found || ok && slices.ContainsFunc(inner, func(p netip.Prefix) bool { return p.Contains(a) })
 		return !found
 	})
 	return found
+}
+
+// isInner tells whether the bytes are an address of private space.
+func isInner(b []byte) bool {
+	a, ok := netip.AddrFromSlice(b)
+	a = a.Unmap()
+	return ok && slices.ContainsFunc(inner, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// The keys of addresses in HTTPS and SVCB records, and the length of an address of each (RFC 9460 14.3.2).
+var hints = map[uint16]int{4: 4, 6: 16}
+
+// hintsInside tells whether a service binding has an address of private space among its hints, which browsers use
+// before they have asked for any.
+func hintsInside(msg []byte, r rr) bool {
+	off, _ := nameEnd(msg, r.data+2) // behind the priority
+	for off >= 0 && off+4 <= r.end {
+		size := hints[binary.BigEndian.Uint16(msg[off:])]
+		next := off + 4 + int(binary.BigEndian.Uint16(msg[off+2:]))
+		if next > r.end {
+			return false
+		}
+		for at := off + 4; size > 0 && at+size <= next; at += size {
+			if isInner(msg[at : at+size]) {
+				return true
+			}
+		}
+		off = next
+	}
+	return false
 }
 
 var rebound = Answer{

@@ -48,7 +48,7 @@ func (s *Server) fast(out, msg []byte, from *arrival, q *hotQuery) int {
 		return 0
 	}
 	answer := s.hot.find(p.edition, &v, q)
-	if answer == nil || !s.answers.take(plain(from.src), now(s.answers)) {
+	if answer == nil || !s.answers.take(v.client(plain(from.src)), now(s.answers)) {
 		return 0
 	}
 	n := answer.write(out, msg, q)
@@ -123,7 +123,7 @@ func (s *Server) decide(p *published, r *request) ([]byte, *ask) {
 	if p.zone != nil && !r.v.known {
 		s.counts.strangers.Add(1)
 	}
-	if !s.answers.take(r.src, r.at) {
+	if !s.answers.take(r.v.client(r.src), r.at) {
 		s.counts.overload.Add(1)
 		return q.encode(tooFast, r.v.Forwards(), 0, r.limit), nil
 	}
@@ -148,20 +148,20 @@ var (
 
 // foreign answers a name that is not ours from what is at hand, or lets it go upstream when there is room.
 func (s *Server) foreign(r *request) ([]byte, *ask) {
-	rt, w := r.v.route(), r.q.wanted(r.tcp)
+	rt, w, who := r.v.route(), r.q.wanted(r.tcp), r.v.client(r.src)
 	known, ok, err := s.forward.fresh(rt.key(w), r.at)
 	switch {
 	case ok:
 		return s.relayed(r, known, err), nil
-	case !s.forwards.take(r.src, r.at):
+	case !s.forwards.take(who, r.at):
 		s.counts.overload.Add(1)
 		return r.q.encode(tooFast, true, 0, r.limit), nil
-	case !s.forward.gate.enter(r.src):
+	case !s.forward.gate.enter(who):
 		s.counts.overload.Add(1)
 		return r.q.encode(tooMany, true, 0, r.limit), nil
 	}
 	r.q.asked = bytes.Clone(r.q.asked)
-	return nil, &ask{request: *r, route: rt, from: r.src}
+	return nil, &ask{request: *r, route: rt, from: who}
 }
 
 // finish gets the answer to an ask from upstream.

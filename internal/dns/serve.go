@@ -87,12 +87,13 @@ func (s *Server) serveTCP(ctx, work context.Context, listener *net.TCPListener, 
 			return err
 		}
 		src := plain(conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
-		if !s.conns.enter(src) {
+		who := s.published.Load().zone.View(from.local, src).client(src)
+		if !s.conns.enter(who) {
 			conn.Close()
 			continue
 		}
 		s.serving.Go(func() {
-			defer s.conns.leave(src)
+			defer s.conns.leave(who)
 			mine := from
 			mine.src = src
 			s.serveConn(ctx, work, conn, mine)

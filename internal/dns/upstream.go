@@ -116,10 +116,18 @@ func (u *upstream) ask(ctx context.Context, w want) (reply, error) {
 	return r, err
 }
 
+// doubtFor is how long a server may take to say over TCP whether it keeps the case of names.
+const doubtFor = time.Second
+
 func (u *upstream) exchange(ctx context.Context, w want) (reply, error) {
 	answer, err := u.askUDP(ctx, w, !u.folds.Load())
 	if errors.Is(err, errFolded) {
-		u.folds.Store(true)
+		// It does not keep the case, or somebody forged all but that: over TCP nobody can.
+		whole, kept, doubt := u.doubt(ctx, w)
+		u.folds.Store(!kept)
+		if doubt == nil {
+			return reply{whole: whole}, nil
+		}
 		answer, err = u.askUDP(ctx, w, false)
 	}
 	if err != nil {
@@ -128,11 +136,18 @@ func (u *upstream) exchange(ctx context.Context, w want) (reply, error) {
 	if answer[2]&(flagTC>>8) == 0 || !w.full {
 		return reply{whole: answer}, nil
 	}
-	whole, err := u.askTCP(ctx, w)
+	whole, _, err := u.askTCP(ctx, w, false)
 	if err != nil {
 		return reply{whole: answer, short: answer}, nil
 	}
 	return reply{whole: whole, short: answer}, nil
+}
+
+// doubt asks over TCP in random case.
+func (u *upstream) doubt(ctx context.Context, w want) (answer []byte, kept bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, doubtFor)
+	defer cancel()
+	return u.askTCP(ctx, w, true)
 }
 
 // askUDP asks once, from a socket of its own: the kernel picks a random port and lets nobody else answer.
@@ -166,31 +181,32 @@ func (u *upstream) askUDP(ctx context.Context, w want, mix bool) ([]byte, error)
 	}
 }
 
-// askTCP asks once over a connection of its own.
-func (u *upstream) askTCP(ctx context.Context, w want) ([]byte, error) {
-	conn, msg, err := u.dial(ctx, "tcp", w, false)
+// askTCP asks once over a connection of its own. Kept is whether the answer has the case of the question.
+func (u *upstream) askTCP(ctx context.Context, w want, mix bool) (answer []byte, kept bool, err error) {
+	conn, msg, err := u.dial(ctx, "tcp", w, mix)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer conn.Close()
 	_, err = conn.Write(framed(msg))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var length [2]byte
 	_, err = io.ReadFull(conn, length[:])
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	buf := make([]byte, binary.BigEndian.Uint16(length[:]))
 	_, err = io.ReadFull(conn, buf)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if answers(msg, buf) < folded {
-		return nil, errBare
+	how := answers(msg, buf)
+	if how < folded {
+		return nil, false, errBare
 	}
-	return buf, nil
+	return buf, how == same, nil
 }
 
 // dial opens a connection that is closed for reading and writing when ctx ends, and prepares the message.

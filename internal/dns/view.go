@@ -17,6 +17,8 @@ type View struct {
 	lan bool
 	// shape says where a bare name is looked up first and which networks are seen; nil for the host.
 	shape *shape
+	// member is whether the address is an instance's that we know.
+	member bool
 	// net is the network the question comes from; nil for the host.
 	net *network
 	// inside is the reason why foreign names are not asked for elsewhere; empty when they are.
@@ -27,6 +29,16 @@ type View struct {
 
 // Forwards tells whether foreign names are looked up elsewhere for this view: the RA flag (RFC 1035 4.1.1).
 func (v View) Forwards() bool { return v.known && v.inside == "" }
+
+// client is whom limits count for an address: an instance, an IPv4 address, or an IPv6 /64, inside which anybody may
+// choose addresses.
+func (v View) client(src netip.Addr) netip.Addr {
+	if v.member || !src.Is6() {
+		return src
+	}
+	p, _ := src.Prefix(64) // cannot fail: it fits the family
+	return p.Addr()
+}
 
 // String names the view as counters and logs do: the network, "host", "lan", or "stranger".
 func (v View) String() string {
@@ -72,7 +84,7 @@ func (z *Zone) clientView(n *network, src netip.Addr) View {
 	case disputed:
 		return View{refused: fmt.Sprintf("%s is claimed by two instances", src)}
 	default:
-		v.shape = e.shape
+		v.shape, v.member = e.shape, true
 		if len(e.Upstreams) > 0 && !n.Internal {
 			v.upstreams = e.Upstreams
 		}
