@@ -195,10 +195,11 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 		return surge != nil && w.Name == surge.Name
 	})
 	members := make([]member, len(wanted))
-	moves := false
+	moves, hasWas := false, true
 	for i, w := range wanted {
 		members[i] = r.member(w)
 		moves = moves || members[i].exists && !members[i].at
+		hasWas = hasWas && members[i].hasWas
 	}
 
 	underway := active && (ro.Phase == "" || ro.Phase == GoingBack)
@@ -212,8 +213,8 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 	switch {
 	case r.shut(s, members, underway):
 		return
-	case active && ro.Phase != "" && ro.Phase != Paused && !members[0].hasWas:
-		r.leave(s, ro, members) // The ledger was lost, and with it what to go back to.
+	case active && ro.Phase != "" && ro.Phase != Paused && !hasWas:
+		r.leave(s, ro, members) // The ledger was lost, or a network, and with it what to go back to.
 		return
 	case same, !active && (!moves || !known && !r.several(members)):
 		r.direct(s, v, members)
@@ -223,7 +224,7 @@ func (r *roller) service(s Service, wanted []DesiredInstance) {
 	}
 
 	ro.Hash, ro.Digest, ro.Generation = r.in.Project.Hash, digest, r.in.Generation
-	u := update{roller: r, s: s, ro: ro, members: members, from: v.Generation, same: !members[0].hasWas, first: !known, surge: surge}
+	u := update{roller: r, s: s, ro: ro, members: members, from: v.Generation, same: !hasWas, first: !known, surge: surge}
 	u.run()
 }
 
