@@ -3,6 +3,7 @@ package apply_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -582,6 +583,43 @@ func TestCandidateComesFirst(t *testing.T) {
 			t.Errorf("good is %q", n)
 		}
 	})
+}
+
+// TestCandidateTakesNobodysName: where the name of a candidate is that of a replica there was once, which is parked, or a
+// stranger's, the service is changed in place, and the other is left alone.
+func TestCandidateTakesNobodysName(t *testing.T) {
+	for _, parked := range []bool{true, false} {
+		inBubble(t, func(b *bench) {
+			b.edit(blog("1", first))
+			b.verdict("web-1", "healthy")
+			if parked {
+				b.edit(blog("2", first, policy(func(s *plan.Service) { s.Replicas = 2 })))
+				b.edit(blog("3", first))
+			} else {
+				b.must(plan.CreateInstance{
+					Name: "web-2", Fingerprint: fingerprint("web:1"), Devices: map[string]plan.Device{"root": {"type": "disk", "path": "/", "pool": "default"}},
+				})
+			}
+
+			b.pass(time.Minute)
+			before, _ := b.server.Instance("blog", "web-2")
+			if parked != (before.Config[plan.KeyParked] != "") {
+				t.Fatalf("web-2 is %v", before.Config)
+			}
+
+			b.edit(blog("4", first, mode("b")))
+			b.verdict("web-1", "healthy")
+			b.pass(time.Minute)
+			if web, _ := b.server.Instance("blog", "web-1"); web.Config["environment.MODE"] != "b" || web.Status != "Running" {
+				t.Errorf("web-1 is %s with %v", web.Status, web.Config)
+			}
+
+			after, there := b.server.Instance("blog", "web-2")
+			if !there || !maps.Equal(after.Config, before.Config) || after.Status != before.Status {
+				t.Errorf("parked %v: there %v, %s, %v", parked, there, after.Status, after.Config)
+			}
+		})
+	}
 }
 
 // TestFailedCandidateTouchesNothing that runs.

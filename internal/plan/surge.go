@@ -23,6 +23,10 @@ func startsFirst(p Project, s Service) bool {
 		exclusive = exclusive || m.Type != MountTmpfs && !m.ReadOnly
 	}
 
+	for _, other := range p.Services {
+		exclusive = exclusive || other.ContainerName == InstanceName(s, s.Replicas+1)
+	}
+
 	for _, a := range s.Networks {
 		external := slices.ContainsFunc(p.Networks, func(n Network) bool { return n.Name == a.Network && n.External })
 		exclusive = exclusive || external || a.IPv4.IsValid() || a.MAC != ""
@@ -92,6 +96,10 @@ func Candidate(p Project, service string) string {
 
 // candidate decides about the instance that is started first, and reports whether the others may follow.
 func (u *update) candidate() bool {
+	if u.surge != nil && u.taken() {
+		u.surge = nil
+	}
+
 	if u.surge == nil || u.same {
 		u.ro.Surge = nil
 		return true
@@ -151,6 +159,14 @@ func (u *update) candidate() bool {
 	u.ro.Reason = u.surge.Name + ", the candidate: " + t.Failed
 
 	return false
+}
+
+// taken says that the candidate's name is another instance's: a stranger's, or that of a replica there was once, which
+// is parked and would go with the update.
+func (u *update) taken() bool {
+	have, there := u.in.Have.Instances[u.surge.Name]
+
+	return there && (have.Config[KeyOwner] != u.in.New.Owner || have.Config[KeySurge] == "")
 }
 
 // wantCandidate wants the candidate for as long as the update lasts.
