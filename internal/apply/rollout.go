@@ -193,7 +193,14 @@ func (l *Loop) obey(m mail) {
 	}
 
 	for _, name := range m.touched {
-		for _, ro := range l.led.Rollouts {
+		for service, ro := range l.led.Rollouts {
+			if ro.Surge != nil && l.led.Project != nil && plan.Candidate(*l.led.Project, service) == name {
+				surge := *ro.Surge
+				surge.Start, surge.Moved = time.Time{}, time.Time{}
+				ro.Surge = &surge
+				l.led.Rollouts[service] = ro
+			}
+
 			t, tried := ro.Trials[name]
 			if tried {
 				t.Start, t.Moved = time.Time{}, time.Time{}

@@ -622,6 +622,31 @@ func TestCandidateTakesNobodysName(t *testing.T) {
 	}
 }
 
+// TestRestartByHandIsNoFailure: neither of an updated instance nor of a candidate.
+func TestRestartByHandIsNoFailure(t *testing.T) {
+	for name, order := range map[string]string{"web-1": plan.StopFirst, "web-2": ""} {
+		inBubble(t, func(b *bench) {
+			one := func(p *plan.Project) {
+				first(p)
+				p.Services[1].Rollout.Order = order
+			}
+			b.edit(blog("1", one))
+			b.verdict("web-1", "healthy")
+			b.pass(time.Minute)
+			b.edit(blog("2", one, mode("b")))
+			b.pass(5 * time.Second)
+			b.quiet()
+			b.must(plan.StopInstance{Name: name, Grace: time.Second})
+			b.must(plan.StartInstance{Name: name})
+			b.loop.Touched(name)
+			b.pass(time.Second)
+			if ro := b.loop.View().Ledger.Rollouts["web"]; ro.Phase != "" || ro.Reason != "" {
+				t.Errorf("%s was restarted by hand, and the update is %+v", name, ro)
+			}
+		})
+	}
+}
+
 // TestFailedCandidateTouchesNothing that runs.
 func TestFailedCandidateTouchesNothing(t *testing.T) {
 	inBubble(t, func(b *bench) {
