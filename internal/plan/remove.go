@@ -188,7 +188,7 @@ func (d *differ) surplusNetworks() {
 	var users map[string][]ID
 	for _, name := range slices.Sorted(maps.Keys(d.have.Networks)) {
 		have := d.have.Networks[name]
-		if wanted[name] || have.Config[KeyOwner] != d.want.Owner || have.Config[KeyStack] != d.want.Stack {
+		if wanted[name] || have.Config[KeyOwner] != d.want.Owner || !d.mine(have.Config[KeyStack]) {
 			continue
 		}
 
