@@ -281,7 +281,7 @@ func instanceOf(v *apply.View, svc plan.Service, name string) api.Instance {
 		inst.Note = "it ended by itself"
 		exit := v.Ledger.Exits[name]
 		if exit.Known {
-			inst.Note = fmt.Sprintf("it ended with %d", exit.Code)
+			inst.Note = "it ended with " + plan.ExitWords(exit.Code)
 		}
 	}
 

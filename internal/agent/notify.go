@@ -10,6 +10,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/incus-compose/ic-agent/internal/apply"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 const (
@@ -144,7 +145,7 @@ func (a *Agent) statusLine() string {
 		parts = append(parts, fmt.Sprintf("%d skipped", len(skipped)))
 	}
 
-	line := plural(len(views)+len(skipped), "stack")
+	line := plan.Count(len(views)+len(skipped), "stack")
 	if len(parts) > 0 {
 		line += ": " + strings.Join(parts, ", ")
 	}
@@ -152,7 +153,7 @@ func (a *Agent) statusLine() string {
 	line += "; " + a.incusLine() + "; " + a.dnsLine()
 	problems := len(a.snap.get().Problems)
 	if problems > 0 {
-		line += "; " + plural(problems, "problem") + " in the directories"
+		line += "; " + plan.Count(problems, "problem") + " in the directories"
 	}
 
 	if len(wrong) > 0 {
@@ -187,15 +188,7 @@ func (a *Agent) dnsLine() string {
 		return fmt.Sprintf("DNS %d of %d listeners", open, len(listeners))
 	}
 
-	return "DNS " + plural(open, "listener")
-}
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-
-	return fmt.Sprintf("%d %ss", n, word)
+	return "DNS " + plan.Count(open, "listener")
 }
 
 // clip shortens s to at most n bytes, between runes.

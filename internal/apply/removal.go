@@ -105,9 +105,9 @@ func orphanText(stack, owner string, have plan.Observed) string {
 		}
 	}
 
-	return fmt.Sprintf("found in Incus, with neither a file nor a memory of it: %d running and %d stopped instances, %d volumes. "+
+	return fmt.Sprintf("found in Incus, with neither a file nor a memory of it: %s, %d of which run, and %s. "+
 		"Put its file back, stop it with \"ic-agent confirm-removal %s\", or delete it with \"ic-agent destroy %s\"",
-		running, stopped, len(have.Volumes), stack, stack)
+		plan.Count(running+stopped, "instance"), running, plan.Count(len(have.Volumes), "volume"), stack, stack)
 }
 
 // unwatched is the most that a time without the agent counts of what is kept: a clock that was set while nobody

@@ -266,5 +266,5 @@ func (l *Loop) fault(ctx context.Context, name string, err error) string {
 		return ""
 	}
 
-	return fmt.Sprintf("it ended with exit code %d while it was started", code)
+	return fmt.Sprintf("it ended with exit code %s while it was started", plan.ExitWords(code))
 }

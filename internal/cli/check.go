@@ -183,12 +183,12 @@ func (v *verdict) print(w io.Writer, coverage bool) {
 		fmt.Fprintln(w, place(shown(x.File), x.Line, 0)+"warning: "+keyed(x.Key)+x.Text)
 	}
 	if !v.OK {
-		fmt.Fprintf(w, "%s: refused, %s", v.Stack, count(len(v.Problems), "problem"))
+		fmt.Fprintf(w, "%s: refused, %s", v.Stack, plan.Count(len(v.Problems), "problem"))
 	} else {
-		fmt.Fprintf(w, "%s: %s, %s, %s: ok", v.Stack, count(v.Services, "service"), count(v.Networks, "network"), count(v.Volumes, "volume"))
+		fmt.Fprintf(w, "%s: %s, %s, %s: ok", v.Stack, plan.Count(v.Services, "service"), plan.Count(v.Networks, "network"), plan.Count(v.Volumes, "volume"))
 	}
 	if len(v.Warnings) > 0 {
-		fmt.Fprintf(w, ", %s", count(len(v.Warnings), "warning"))
+		fmt.Fprintf(w, ", %s", plan.Count(len(v.Warnings), "warning"))
 	}
 	fmt.Fprintln(w)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/incus-compose/ic-agent/internal/api"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // dns is "ic-agent dns [NAME]".
@@ -61,7 +62,7 @@ are asked for all else, and what has been asked so far.`,
 
 // names prints what the DNS server has and does.
 func (v view) names(r api.NamesReply) {
-	v.printf("%s below %s; an answer lives %d s", count(total(r.Zones), "name"), v.paint(bold, r.Domain), r.TTL)
+	v.printf("%s below %s; an answer lives %d s", plan.Count(total(r.Zones), "name"), v.paint(bold, r.Domain), r.TTL)
 	if r.Host != "" {
 		v.printf("; this host finds them %s", r.Host)
 	}
@@ -141,7 +142,7 @@ func (v view) counts(r api.NamesReply) {
 			v.printf(", %s %s", number(part.n), part.what)
 		}
 	}
-	v.printf("; %s of others kept", count(c.Kept, "answer"))
+	v.printf("; %s of others kept", plan.Count(c.Kept, "answer"))
 	if c.Kept > 0 {
 		v.printf(" (%d KiB)", (c.KeptBytes+1023)/1024)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/incus-compose/ic-agent/internal/api"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // colours says whether w shows colours: a terminal, unless NO_COLOR (no-color.org) or TERM say otherwise.
@@ -73,7 +74,7 @@ func (v view) agent(s api.Status) string {
 		parts[0] += ", up " + since(s.Since, v.now)
 	}
 	parts = append(parts, v.incus(s.Incus))
-	names := fmt.Sprintf("DNS: %s, %s", count(len(s.DNS.Listeners), "listener"), count(s.DNS.Names, "name"))
+	names := fmt.Sprintf("DNS: %s, %s", plan.Count(len(s.DNS.Listeners), "listener"), plan.Count(s.DNS.Names, "name"))
 	if s.DNS.Host != "" {
 		names += ", found from here " + s.DNS.Host
 	}

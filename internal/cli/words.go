@@ -45,14 +45,6 @@ func since(t, now time.Time) string {
 	return span(now.Sub(t))
 }
 
-// count prints "1 volume", "2 networks".
-func count(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
-}
-
 // indent puts two spaces before every line.
 func indent(text string) string { return "  " + hang(text) }
 

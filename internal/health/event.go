@@ -1,8 +1,9 @@
 package health
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // Status is the verdict on an instance, in the words of lxc/incus-compose. The empty one is none yet.
@@ -65,22 +66,25 @@ type Exit struct {
 	Code int
 	// Signal is the signal's name or number when it was killed; empty otherwise.
 	Signal string
-	// OOM is set when the kernel killed it for want of memory.
-	OOM bool
+	// Kills is how many of its processes the kernel killed for want of memory, first or not; 0 where nobody counts them.
+	Kills int
 }
 
-// String says it in words: "exit code 3".
+// String says it in words: "exit code 3", "killed by signal 9; 1 kill for want of memory in this run".
 func (e Exit) String() string {
+	text := "exit code " + plan.ExitWords(e.Code)
 	switch {
 	case !e.Known:
 		return "exit code unknown"
-	case e.OOM:
-		return "killed for want of memory"
 	case e.Signal != "":
-		return "killed by signal " + e.Signal
+		text = "killed by signal " + e.Signal
 	}
 
-	return fmt.Sprintf("exit code %d", e.Code)
+	if e.Kills > 0 && e.Code != 0 { // which of them was the first process, or whether one was, the kernel does not tell
+		text += "; " + plan.Count(e.Kills, "kill") + " for want of memory in this run"
+	}
+
+	return text
 }
 
 // Event is something that happened to an instance: Seen, Probed, Freed, Restarted or Tick.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 const (
@@ -335,7 +337,7 @@ func (r *Runner) remove(e *entry) {
 
 // String says what is looked after, for STATUS: "214 checks, 2 unhealthy, 1 broken".
 func (s Summary) String() string {
-	text := fmt.Sprintf("%d checks, %d unhealthy, %d broken", s.Checks, s.Unhealthy, s.Broken)
+	text := fmt.Sprintf("%s, %d unhealthy, %d broken", plan.Count(s.Checks, "check"), s.Unhealthy, s.Broken)
 	if s.Restarting > 0 {
 		text += fmt.Sprintf(", %d restarting", s.Restarting)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 func (m *Machine) probed(e Probed, now time.Time) {
@@ -72,15 +74,15 @@ func (m *Machine) fail(r Result, now time.Time) {
 	}
 
 	m.healthy, m.unwell = time.Time{}, now
-	m.set(Unhealthy, fmt.Sprintf("%d failures in a row, the last: %s", m.streak, describe(r)), now)
+	m.set(Unhealthy, fmt.Sprintf("%s in a row, the last: %s", plan.Count(m.streak, "failure"), r.Words()), now)
 	m.react(r, now)
 }
 
-// describe says how a probe failed.
-func describe(r Result) string {
+// Words says how a probe that did not pass ended: "exit code 127 (command not found): sh: foo: not found".
+func (r Result) Words() string {
 	text := string(r.Verdict)
 	if r.Verdict == Failed {
-		text = fmt.Sprintf("exit code %d", r.Code)
+		text = "exit code " + plan.ExitWords(r.Code)
 	}
 
 	line := firstLine(r.Output)

@@ -1,6 +1,10 @@
 package health
 
-import "time"
+import (
+	"time"
+
+	"github.com/incus-compose/ic-agent/internal/plan"
+)
 
 // seeStopped takes in a stopped instance; what is said about it only once.
 func (m *Machine) seeStopped(e Seen, now time.Time, first bool) {
@@ -146,7 +150,7 @@ func (m *Machine) schedule(reason string, now time.Time) {
 	p := m.spec.Restart
 	if p.Max > 0 && m.count >= p.Max {
 		m.gaveUp = true
-		m.note(true, "restarted %d times, which is the limit: given up (%s)", m.count, reason)
+		m.note(true, "restarted %s, which is the limit: given up (%s)", plan.Count(m.count, "time"), reason)
 		return
 	}
 
@@ -256,7 +260,7 @@ func (m *Machine) react(r Result, now time.Time) {
 			why = "its command cannot be run"
 		}
 
-		m.note(true, "the check looks broken, so nothing is done about its verdict: %s: %s", why, describe(r))
+		m.note(true, "the check looks broken, so nothing is done about its verdict: %s: %s", why, r.Words())
 
 		return
 	}
@@ -264,12 +268,12 @@ func (m *Machine) react(r Result, now time.Time) {
 	switch m.spec.OnUnhealthy {
 	case ReactRestart:
 		m.healing = true
-		m.schedule("unhealthy: "+describe(r), now)
+		m.schedule("unhealthy: "+r.Words(), now)
 		m.healing = !m.restartDue.IsZero()
 	case ReactStop:
 		m.manual = "on-unhealthy"
-		m.do(StopIt{Reason: "unhealthy: " + describe(r)})
+		m.do(StopIt{Reason: "unhealthy: " + r.Words()})
 	case ReactNotify:
-		m.note(true, "unhealthy: %s", describe(r))
+		m.note(true, "unhealthy: %s", r.Words())
 	}
 }

@@ -320,7 +320,7 @@ func TestH11WhatIsNotTheInstancesFaultIsNoFailure(t *testing.T) {
 }
 
 func TestH12CommandMissingIsABrokenCheck(t *testing.T) {
-	for _, code := range []int{126, 127} {
+	for code, words := range map[int]string{126: "126 (not executable)", 127: "127 (command not found)"} {
 		l := newLife(t, checked(KeyRestart, "always", KeyRetries, "1"))
 		l.start()
 		l.probes(1, Passed)
@@ -328,7 +328,7 @@ func TestH12CommandMissingIsABrokenCheck(t *testing.T) {
 		l.pass(10 * time.Second)
 		l.log = nil
 		l.answer(Failed, code)
-		l.expect("unhealthy", fmt.Sprintf("note: the check looks broken, so nothing is done about its verdict: its command cannot be run: exit code %d: said so", code))
+		l.expect("unhealthy", fmt.Sprintf("note: the check looks broken, so nothing is done about its verdict: its command cannot be run: exit code %s: said so", words))
 		l.probes(1, Passed)
 		l.expect("healthy")
 	}

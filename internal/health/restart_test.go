@@ -255,7 +255,7 @@ func TestH22DeployRestartPolicy(t *testing.T) {
 	l.log = nil
 	l.crash(1)
 	l.pass(time.Hour)
-	l.expect("stopped", "note: restarted 1 times…")
+	l.expect("stopped", "note: restarted 1 time…")
 }
 
 func TestH23UnhealthyReactions(t *testing.T) {

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/incus-compose/ic-agent/internal/health"
 	"github.com/incus-compose/ic-agent/internal/incus"
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -282,8 +280,8 @@ func (b *backend) Exit(ctx context.Context, id health.ID) (health.Exit, error) {
 		exit.Signal = fmt.Sprint(e.Signal)
 	}
 
-	if b.exits != nil && exit.Code == 128+int(unix.SIGKILL) {
-		exit.OOM = b.exits.starved(id, run) // an older kernel tells no exit code, but counts the kills
+	if b.exits != nil {
+		exit.Kills = b.exits.starved(id, run) // an older kernel tells no exit code, but counts the kills
 	}
 
 	return exit, nil

@@ -131,7 +131,7 @@ func (x *exits) heard() {
 
 		f.kept = true
 		x.count(f)
-		f.exit = exitOf(status, f.oom)
+		f.exit = exitOf(status, f.kills)
 	}
 }
 
@@ -149,10 +149,10 @@ func ended(msg []byte) (pid int, status unix.WaitStatus, ok bool) {
 }
 
 // exitOf is what a wait status says.
-func exitOf(status unix.WaitStatus, oom bool) health.Exit {
+func exitOf(status unix.WaitStatus, kills int) health.Exit {
 	if status.Signaled() {
-		return signalled(health.Exit{Known: true, Code: 128 + int(status.Signal())}, oom)
+		return signalled(health.Exit{Known: true, Code: 128 + int(status.Signal()), Kills: kills})
 	}
 
-	return signalled(health.Exit{Known: true, Code: status.ExitStatus()}, oom)
+	return signalled(health.Exit{Known: true, Code: status.ExitStatus(), Kills: kills})
 }

@@ -39,8 +39,8 @@ type following struct {
 	pid  int
 	kept bool
 	exit health.Exit
-	ooms int // how many were counted when it began
-	oom  bool
+	// before is how many kills for want of memory had been counted when it began, kills how many there were since.
+	before, kills int
 }
 
 func newExits(cgroups string) (*exits, error) {
@@ -79,7 +79,7 @@ func (x *exits) follow(id health.ID, run time.Time, pid int, confirm func() bool
 		x.close(f)
 	}
 
-	f := &following{id: id, run: run, fd: fd, pid: pid, ooms: x.oomKills(id)}
+	f := &following{id: id, run: run, fd: fd, pid: pid, before: x.oomKills(id)}
 	x.byID[id], x.byFD[int32(fd)], x.byPID[pid] = f, f, f
 
 	return unix.EpollCtl(x.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
@@ -123,18 +123,18 @@ func (x *exits) of(id health.ID, run time.Time) health.Exit {
 	return f.exit
 }
 
-// starved tells whether a run that has ended was followed, and had a kill for want of memory.
-func (x *exits) starved(id health.ID, run time.Time) bool {
+// starved is how many kills for want of memory there were in a run that has ended; 0 also when it was not followed.
+func (x *exits) starved(id health.ID, run time.Time) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	f := x.byID[id]
 	if f == nil || !f.run.Equal(run) {
-		return false
+		return 0
 	}
 
 	x.count(f)
 
-	return f.oom
+	return f.kills
 }
 
 // hear hears the ends until ctx ends.
@@ -184,8 +184,9 @@ func (x *exits) hear(ctx context.Context) {
 	_ = unix.Close(x.epoll)
 }
 
-// count finds out whether there were kills for want of memory; x.mu is held.
-func (x *exits) count(f *following) { f.oom = f.oom || x.oomKills(f.id) > f.ooms }
+// count finds out how many kills for want of memory there were; once the control group is gone it learns no more. x.mu is
+// held.
+func (x *exits) count(f *following) { f.kills = max(f.kills, x.oomKills(f.id)-f.before) }
 
 // read asks the kernel how it ended, once; x.mu is held.
 func (x *exits) read(f *following) {
@@ -201,14 +202,13 @@ func (x *exits) read(f *following) {
 
 	f.kept = true
 	x.count(f)
-	f.exit = exitOf(unix.WaitStatus(info.Exit_code), f.oom)
+	f.exit = exitOf(unix.WaitStatus(info.Exit_code), f.kills)
 }
 
 // signalled tells a signal by the exit code of an init or a shell that passes it on.
-func signalled(e health.Exit, oom bool) health.Exit {
+func signalled(e health.Exit) health.Exit {
 	if e.Code > 128 && e.Code < 128+65 {
 		e.Signal = strconv.Itoa(e.Code - 128)
-		e.OOM = oom && e.Code == 128+int(unix.SIGKILL)
 	}
 
 	return e

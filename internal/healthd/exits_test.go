@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -45,17 +46,23 @@ func exitCodes(t *testing.T, tells bool, prepare func(x *exits)) {
 	}
 	for name, c := range map[string]struct {
 		script string
-		oom    bool
+		kills  int
 		want   health.Exit
 		says   string
 	}{
-		"exit 0":       {"read x; exit 0", false, health.Exit{Known: true}, "exit code 0"},
-		"exit 3":       {"read x; exit 3", false, health.Exit{Known: true, Code: 3}, "exit code 3"},
-		"SIGKILL":      {"read x; kill -9 $$", false, health.Exit{Known: true, Code: 137, Signal: "9"}, "killed by signal 9"},
-		"SIGTERM":      {"read x; kill -15 $$", false, health.Exit{Known: true, Code: 143, Signal: "15"}, "killed by signal 15"},
-		"passed on":    {"read x; exit 137", false, health.Exit{Known: true, Code: 137, Signal: "9"}, "killed by signal 9"},
-		"OOM":          {"read x; kill -9 $$", true, health.Exit{Known: true, Code: 137, Signal: "9", OOM: true}, "killed for want of memory"},
-		"an older OOM": {"read x; exit 1", true, health.Exit{Known: true, Code: 1}, "exit code 1"},
+		"exit 0":    {"read x; exit 0", 0, health.Exit{Known: true}, "exit code 0"},
+		"exit 3":    {"read x; exit 3", 0, health.Exit{Known: true, Code: 3}, "exit code 3"},
+		"SIGKILL":   {"read x; kill -9 $$", 0, health.Exit{Known: true, Code: 137, Signal: "9"}, "killed by signal 9"},
+		"SIGTERM":   {"read x; kill -15 $$", 0, health.Exit{Known: true, Code: 143, Signal: "15"}, "killed by signal 15"},
+		"passed on": {"read x; exit 137", 0, health.Exit{Known: true, Code: 137, Signal: "9"}, "killed by signal 9"},
+		"no such":   {"read x; exit 127", 0, health.Exit{Known: true, Code: 127}, "exit code 127 (command not found)"},
+		"want of memory, or not": {
+			"read x; kill -9 $$", 1,
+			health.Exit{Known: true, Code: 137, Signal: "9", Kills: 1},
+			"killed by signal 9; 1 kill for want of memory in this run",
+		},
+		"others for want of memory": {"read x; exit 1", 2, health.Exit{Known: true, Code: 1, Kills: 2}, "exit code 1; 2 kills for want of memory in this run"},
+		"and none the less well":    {"read x; exit 0", 2, health.Exit{Known: true, Kills: 2}, "exit code 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x, err := newExits(cgroups)
@@ -90,9 +97,7 @@ func exitCodes(t *testing.T, tells bool, prepare func(x *exits)) {
 			if got := x.of(id, run); got.Known || !x.knows(id, run) || x.knows(id, time.Unix(6, 0)) {
 				t.Errorf("while it runs it ended with %s", got)
 			}
-			if c.oom {
-				write("2")
-			}
+			write(strconv.Itoa(1 + c.kills))
 			_ = in.Close()
 			_ = cmd.Wait()
 			got := x.of(id, run)
@@ -103,7 +108,7 @@ func exitCodes(t *testing.T, tells bool, prepare func(x *exits)) {
 			if got != want || tells && got.String() != c.says {
 				t.Errorf("it is %+v (%s), want %+v", got, got, want)
 			}
-			if x.starved(id, run) != c.oom || x.starved(id, time.Unix(6, 0)) {
+			if x.starved(id, run) != c.kills || x.starved(id, time.Unix(6, 0)) != 0 {
 				t.Error("what the control group counted is not found, or for another run")
 			}
 			if got := x.of(id, time.Unix(6, 0)); got.Known {

@@ -108,7 +108,7 @@ func (p once) run(ctx context.Context, try string) int {
 	r, clean := p.prober.exec(ctx, i, spec)
 	code := exitOK
 	if try == "" && host.Verdict == health.Passed && r.Verdict != health.Passed {
-		p.say("command", "%s, exit code %d: %s", r.Verdict, r.Code, strings.TrimSpace(r.Output))
+		p.say("command", "%s, exit code %s: %s", r.Verdict, plan.ExitWords(r.Code), strings.TrimSpace(r.Output))
 		p.say("means", "healthy: a pass from the host counts, and the command is not run then")
 	} else {
 		code = p.result(r, spec)
@@ -134,7 +134,7 @@ func tested(line string) string {
 }
 
 func (p once) result(r health.Result, spec health.Spec) int {
-	p.say("verdict", "%s, exit code %d, after %s", r.Verdict, r.Code, r.Took.Round(10*time.Microsecond))
+	p.say("verdict", "%s, exit code %s, after %s", r.Verdict, plan.ExitWords(r.Code), r.Took.Round(10*time.Microsecond))
 	p.say("means", "%s", p.meaning(r, spec))
 	if r.Output != "" {
 		_, _ = fmt.Fprintf(p.out, "output:\n%s\n", strings.TrimRight(r.Output, "\n"))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/incus-compose/ic-agent/internal/health"
 	"github.com/incus-compose/ic-agent/internal/journal"
+	"github.com/incus-compose/ic-agent/internal/plan"
 )
 
 // Version is the program's; the command sets it.
@@ -207,14 +208,13 @@ func remarks(r health.Row) []string {
 	add(r.Why != "", "%s", r.Why)
 	add(r.Watched && r.Status == "", "it has not run since it is looked after")
 	add(r.Broken, "the check looks broken")
-	add(r.Streak > 0, "%d failures in a row", r.Streak)
+	add(r.Streak > 0, "%s in a row", plan.Count(r.Streak, "failure"))
 	add(r.Exit != "" && r.Status == health.Stopped, "%s", r.Exit)
 	add(r.Manual != "", "stopped by %s", r.Manual)
-	add(r.GaveUp, "given up after %d restarts", r.Restarts)
+	add(r.GaveUp, "given up after %s", plan.Count(r.Restarts, "restart"))
 	add(!r.RestartAt.IsZero(), "a restart is due")
 	if n := len(r.Results); n > 0 && r.Results[n-1].Verdict != health.Passed {
-		line, _, _ := strings.Cut(strings.TrimSpace(r.Results[n-1].Output), "\n")
-		add(true, "last probe: %s (%d) %s", r.Results[n-1].Verdict, r.Results[n-1].Code, line)
+		add(true, "last probe: %s", r.Results[n-1].Words())
 	}
 
 	return list

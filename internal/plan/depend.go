@@ -103,7 +103,7 @@ func (d *differ) undone(job DesiredInstance, have ObservedInstance) (reason stri
 
 	policy := job.Config[keyHealthPrefix+"restart"]
 	if policy != "" && policy != "no" {
-		return fmt.Sprintf("it waits for %s to end with 0; it ended with %d, and its restart policy (%s) runs it again", job.Name, exit.Code, policy), true
+		return fmt.Sprintf("it waits for %s to end with 0; it ended with %s, and its restart policy (%s) runs it again", job.Name, ExitWords(exit.Code), policy), true
 	}
 
 	return fmt.Sprintf("it needs %s to end with 0, and that ended with %d: \"incus console --show-log %s --project %s\" shows why; run it again with \"incus start %s --project %s\", or change it",

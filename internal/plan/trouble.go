@@ -47,7 +47,7 @@ func trouble(name string, have Observed, led Ledger, project string) (Condition,
 
 	ended := "it ended, nobody saw how"
 	if known {
-		ended = fmt.Sprintf("it ended with %d", code)
+		ended = "it ended with " + ExitWords(code)
 	}
 
 	const log = `; "incus console --show-log %s --project %s" shows what it said`

@@ -109,7 +109,7 @@ func TestH20ExitCodesWithoutALog(t *testing.T) {
 	defer run(t, "incus delete -f --project codes code0 code3")
 	eventually(t, "both ends are told apart", func(context.Context) error {
 		log := told(t, since)
-		if !strings.Contains(log, `instance=code0 text="ended with exit code 0: done`) || !strings.Contains(log, `instance=code3 text="restarted 1 times, which is the limit: given up (ended by itself: exit code 3)`) {
+		if !strings.Contains(log, `instance=code0 text="ended with exit code 0: done`) || !strings.Contains(log, `instance=code3 text="restarted 1 time, which is the limit: given up (ended by itself: exit code 3)`) {
 			return fmt.Errorf("the journal says %s", log)
 		}
 

@@ -295,7 +295,7 @@ func TestH03H41H42TheDaemonTellsHowItIs(t *testing.T) {
 
 	eventually(t, "STATUS", func(ctx context.Context) error {
 		out, err := try(ctx, "systemctl show -p StatusText ic-healthd")
-		if err == nil && !strings.Contains(out, "StatusText=1 checks, 0 unhealthy, 0 broken") {
+		if err == nil && !strings.Contains(out, "StatusText=1 check, 0 unhealthy, 0 broken") {
 			err = fmt.Errorf("it says %s", out)
 		}
 
