@@ -120,39 +120,85 @@ func gone(t *testing.T, stack string) {
 	sh(t, "rm -f /etc/incus-compose.d/"+stack+".yaml; ic-agent destroy --volumes --yes "+stack+" >/dev/null 2>&1 || true")
 }
 
+// settled waits until a stack is as its file says.
+func settled(t *testing.T, stack string) {
+	t.Helper()
+	for range 120 {
+		if strings.Contains(sh(t, "ic-agent reload --wait 2>&1 || true"), stack+"  in sync") {
+			return
+		}
+
+		pause(t, time.Second)
+	}
+
+	t.Fatalf("%s is not in sync: %s", stack, sh(t, "ic-agent status "+stack+" || true"))
+}
+
+// checked waits until so many checks more were made.
+func checked(t *testing.T, n float64) {
+	t.Helper()
+	begin := counted(t).checks()
+	for range 120 {
+		if counted(t).checks() >= begin+n {
+			return
+		}
+
+		pause(t, time.Second)
+	}
+
+	t.Fatal("no checks are made")
+}
+
+// cost is what the checks of a window took.
+type cost struct {
+	what  string
+	n     float64
+	spent spent
+	took  time.Duration // each
+}
+
+// each is what one of them cost, less what the same time costs without any.
+func (c cost) each(idle spent) spent {
+	s, n := c.spent.since(idle), max(1, c.n)
+
+	return spent{time.Duration(float64(s.all) / n), time.Duration(float64(s.daemon) / n)}
+}
+
 // TestX3HostAgainstExec is what a check costs the host when a command makes it and when the host does: the same
 // question to the same ten instances, in one run, less what they cost without any.
 func TestX3HostAgainstExec(t *testing.T) {
-	file := func(check string) string {
-		return `services: {web: {image: "nginx:1.27", scale: 10, stop_grace_period: 1s` + check + "}}\n"
-	}
-	var idle spent
-	measure := func(check string) (per spent, mean time.Duration) {
-		rename(t, root(t), "cost", file(check))
-		pause(t, 5*time.Second)
+	const window = 10 * time.Second
+	during := func(what, check string) cost {
+		rename(t, root(t), "cost", `services: {web: {image: "nginx:1.27", scale: 10, stop_grace_period: 1s`+check+"}}\n")
+		settled(t, "cost")
 		healthy(t, "cost", 10)
-		pause(t, 3*time.Second)
-		c, u := counted(t), used(t)
-		pause(t, 20*time.Second)
-		d, s := counted(t).since(c), used(t).since(u).since(idle) // both are of 20 s
-		n := max(1, d.checks())
+		if what != "" {
+			checked(t, 100) // by the new definition, and none of the old one is left
+		}
 
-		return spent{time.Duration(float64(s.all) / n), time.Duration(float64(s.daemon) / n)}, time.Duration(d["check_duration_seconds_sum"] / n * 1e9)
+		c, u := counted(t), used(t)
+		pause(t, window)
+		s, d := used(t).since(u), counted(t).since(c)
+
+		return cost{what, d.checks(), s, time.Duration(d["check_duration_seconds_sum"] / max(1, d.checks()) * 1e9)}
 	}
-	rename(t, root(t), "cost", file(`, restart: always`))
-	healthy(t, "cost", 10)
-	pause(t, 5*time.Second)
-	u := used(t)
-	pause(t, 20*time.Second)
-	idle = used(t).since(u)
-	t.Logf("idle: %.3f cores, the daemon %.4f", idle.all.Seconds()/20, idle.daemon.Seconds()/20)
+
 	const times = `interval: 200ms, timeout: 10s, retries: 5`
-	exec, execMean := measure(`, healthcheck: {test: "wget -q --spider http://localhost/", ` + times + `}`)
-	host, hostMean := measure(`, healthcheck: {` + times + `}, x-ic-agent: {probe: {http: 80}}`)
-	auto, _ := measure(`, healthcheck: {test: "wget -q --spider http://localhost/", ` + times + `}, x-ic-agent: {probe: auto}`)
-	t.Logf("a command: %s of processor time a check in all, %s of it the daemon's, and takes %s", exec.all, exec.daemon, execMean)
-	t.Logf("the host:  %s in all, %s the daemon's (goal: 300 µs), and takes %s; auto: %s and %s", host.all, host.daemon, hostMean, auto.all, auto.daemon)
-	t.Logf("a command costs %.0f times as much (goal: 20)", float64(exec.all)/float64(host.all))
+	all := []cost{
+		during("a command (wget)", `, healthcheck: {test: "wget -q --spider http://localhost/", `+times+`}`),
+		during("from the host, http   (goal 300µs)", `, healthcheck: {`+times+`}, x-ic-agent: {probe: {http: 80}}`),
+		during("from the host, tcp    (goal 300µs)", `, healthcheck: {`+times+`}, x-ic-agent: {probe: {tcp: 80}}`),
+		during("from the host instead of the command (auto)", `, healthcheck: {test: "wget -q --spider http://localhost/", `+times+`}, x-ic-agent: {probe: auto}`),
+	}
+	idle := during("", `, restart: always`).spent
+
+	fmt.Printf("\na check of ten instances of nginx, each every 200 ms, in processor time\n")
+	for _, c := range all {
+		each := c.each(idle)
+		fmt.Printf("  %-44s %8s, %s of it the daemon's; takes %s\n", c.what, each.all.Round(time.Microsecond), each.daemon.Round(time.Microsecond), c.took.Round(10*time.Microsecond))
+	}
+
+	fmt.Printf("  %-44s %8.0f   (goal 20)\n", "a command costs so many times as much", float64(all[0].each(idle).all)/float64(all[1].each(idle).all))
 	gone(t, "cost")
 }
 

@@ -26,8 +26,24 @@ var errNoAddress = errors.New("the instance has no static address on its NIC tha
 // way opens a connection to an instance.
 type way func(ctx context.Context, network, address string) (net.Conn, error)
 
-// direct is the way of the host: a client like any other of the instance's network.
-var direct = way((&net.Dialer{KeepAlive: -1}).DialContext) // no connection lives long enough
+// dialer has no keep-alive: no connection lives long enough.
+var dialer = net.Dialer{KeepAlive: -1}
+
+// direct is the way of the host: a client like any other of the instance's network. A TCP address is dialled as it is,
+// without what package net does to find addresses of a name.
+var direct = way(func(ctx context.Context, network, address string) (net.Conn, error) {
+	at, err := netip.ParseAddrPort(address)
+	if network != "tcp" || err != nil {
+		return dialer.DialContext(ctx, network, address)
+	}
+
+	conn, err := dialer.DialTCP(ctx, network, netip.AddrPort{}, at)
+	if err != nil {
+		return nil, err
+	}
+
+	return conn, nil
+})
 
 // dial makes a probe of what listens at an address.
 func (w way) dial(ctx context.Context, address string, p health.Probe, timeout time.Duration) health.Result {
