@@ -38,16 +38,21 @@ func (a *Agent) History(_ context.Context, stack string) ([]api.Generation, erro
 }
 
 func generationOf(g plan.Generation, v *apply.View) api.Generation {
-	var snapshots []string
+	var snapshots, left []string
 	for _, s := range v.Ledger.Snapshots {
-		if s.Generation == g.Number && s.Service != "" {
-			snapshots = append(snapshots, s.Pool+"/"+s.Volume+"/"+s.Name)
+		name := s.Pool + "/" + s.Volume + "/" + s.Name
+		switch {
+		case s.Generation != g.Number:
+		case s.Service != "":
+			snapshots = append(snapshots, name)
+		default:
+			left = append(left, name)
 		}
 	}
 
 	return api.Generation{
-		Snapshots: snapshots,
-		Number:    g.Number, At: g.At, Who: g.Who, Why: g.Why, Outcome: g.Outcome, OutcomeAt: g.OutcomeAt, Evidence: g.Evidence,
+		Snapshots: snapshots, Left: left,
+		Number: g.Number, At: g.At, Who: g.Who, Why: g.Why, Outcome: g.Outcome, OutcomeAt: g.OutcomeAt, Evidence: g.Evidence,
 		Digests: g.Digests, Plan: g.Plan, Current: g.Number == v.Ledger.Generation,
 	}
 }

@@ -289,6 +289,8 @@ type Generation struct {
 	Plan string `json:"plan,omitempty"`
 	// Snapshots are those taken of volumes before its update, "pool/volume/snapshot".
 	Snapshots []string `json:"snapshots,omitempty"`
+	// Left are those of what volumes held when it was given up together with its data.
+	Left []string `json:"left,omitempty"`
 	// Current says that it is the one in force.
 	Current bool `json:"current,omitempty"`
 	// Documents are its files, and what they mean in Incus as one more; only of a single generation.

@@ -104,6 +104,36 @@ func TestNoSnapshotNoUpdate(t *testing.T) {
 	})
 }
 
+// TestPoolThatRestoresTheNewestOnly: as zfs does. Nothing is lost, what ran runs on, and it is said what can be done.
+func TestPoolThatRestoresTheNewestOnly(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.good(blog("1", saved("1")))
+		b.edit(blog("2", saved("2")))
+		b.pass(2 * time.Minute)
+		taken := b.server.Snapshots("blog", data)
+		b.server.Fail(incustest.Fault{
+			Method: "PUT", Path: "*/volumes/custom/vol-data", Times: -1, Status: 500,
+			Message: "Snapshot \"x\" cannot be restored due to subsequent snapshot(s). Set zfs.remove_snapshots to override",
+		})
+		_, err := b.loop.RollbackWithData(b.t.Context(), 1, "root")
+		want := "incus storage volume copy default/vol-data/" + taken[0] + " default/vol-data-then --project blog"
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "remove_snapshots") {
+			t.Errorf("it says %v", err)
+		}
+
+		b.server.Mend()
+		b.pass(time.Minute)
+		if got := b.version(); got != "2 Running" {
+			t.Errorf("it is %s", got)
+		}
+
+		kept := b.loop.View().Ledger
+		if now := b.server.Snapshots("blog", data); len(now) != 2 || now[0] != taken[0] || len(kept.Snapshots) != 2 || kept.Pin != nil {
+			t.Errorf("the snapshots are %v, remembered %+v, pinned %v", now, kept.Snapshots, kept.Pin)
+		}
+	})
+}
+
 // TestDataGoesBackByAWord: a rollback leaves the data as it is, unless somebody says so; then what there was is kept.
 func TestDataGoesBackByAWord(t *testing.T) {
 	inBubble(t, func(b *bench) {

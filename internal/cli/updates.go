@@ -53,6 +53,9 @@ became of it. The last fifty are kept, as far as there is room, and always what 
 				for _, s := range g.Snapshots {
 					fmt.Fprintf(w, "\nthe data before generation %d: snapshot %s\n", g.Number, s)
 				}
+				for _, s := range g.Left {
+					fmt.Fprintf(w, "\nthe data that generation %d left, when it was given up: snapshot %s, kept until you delete it\n", g.Number, s)
+				}
 				if g.Evidence != "" {
 					fmt.Fprintf(w, "\ngeneration %d:\n%s\n", g.Number, indent(g.Evidence))
 				}

@@ -3,6 +3,8 @@ package incus
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	incusapi "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
@@ -35,9 +37,10 @@ func (c *Client) deleteSnapshot(ctx context.Context, project string, op plan.Del
 	return gone(err)
 }
 
-// restoreVolume makes a volume that no running instance uses hold what a snapshot of it does.
+// restoreVolume makes a volume that no running instance uses hold what a snapshot of it does. Pools like zfs restore only
+// the newest one, unless they may delete those after it, which is nothing to ask them for.
 func (c *Client) restoreVolume(ctx context.Context, project string, op plan.RestoreVolume) error {
-	return edit(ctx, func() error {
+	err := edit(ctx, func() error {
 		var v *api.StorageVolume
 		var etag string
 		err := c.read(ctx, project, func(s incusapi.InstanceServer) (err error) {
@@ -53,4 +56,10 @@ func (c *Client) restoreVolume(ctx context.Context, project string, op plan.Rest
 			return s.UpdateStoragePoolVolume(op.Pool, "custom", op.Volume, put, etag)
 		})
 	})
+	if err != nil && strings.Contains(err.Error(), "cannot be restored due to subsequent") {
+		at := op.Pool + "/" + op.Volume
+		return kinded{fmt.Errorf("this pool restores only the newest snapshot of a volume, and there are newer ones: nothing was changed. Copy it to a volume of its own, "+
+			"\"incus storage volume copy %s/%s %s-then --project %s\", and take from that what is wanted", at, op.Name, at, project), []error{err, ErrRefused}}
+	}
+	return err
 }

@@ -161,7 +161,7 @@ func (r *roller) judgeEnd(m member, t Trial) Trial {
 	case code == 0 && !m.now.Lasting:
 		t.Passed = true
 	default:
-		t.Failed = "it ended with exit code " + ExitWords(code)
+		t.Failed = "it ended with exit code " + ExitWords(code) + unrun(code, m.have)
 	}
 
 	return t

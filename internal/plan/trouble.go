@@ -47,7 +47,7 @@ func trouble(name string, have Observed, led Ledger, project string) (Condition,
 
 	ended := "it ended, nobody saw how"
 	if known {
-		ended = "it ended with " + ExitWords(code)
+		ended = "it ended with " + ExitWords(code) + unrun(code, inst)
 	}
 
 	const log = `; "incus console --show-log %s --project %s" shows what it said`
@@ -65,6 +65,21 @@ func trouble(name string, have Observed, led Ledger, project string) (Condition,
 	}
 
 	return c, false
+}
+
+// unrunCode is what liblxc's init ends with when it cannot run the program, and it tells no more.
+const unrunCode = 255
+
+// unrun says that the program may never have run; empty where that would have been told.
+func unrun(code int, inst ObservedInstance) string {
+	raw := inst.Config["raw.lxc"]
+	if code != unrunCode || !strings.Contains(raw, "lxc.signal.halt") || strings.Contains(raw, "lxc.init.cmd") {
+		return ""
+	}
+
+	program, _, _ := strings.Cut(inst.Config["oci.entrypoint"], " ")
+
+	return fmt.Sprintf(", which with \"init: true\" also means that the program %s does not exist or cannot be run: look at entrypoint, command and the image (without init the reason is told)", program)
 }
 
 func orNothing(output string) string {

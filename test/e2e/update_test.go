@@ -199,6 +199,7 @@ func TestUpdatesGoBack(t *testing.T) {
 		run(t, fmt.Sprintf("ic-agent rollback store %d --data", before-1))
 		prints(t, readCache, "43")
 		prints(t, readDB, "42")
+		run(t, fmt.Sprintf("ic-agent history store | grep 'the data that generation %d left.*default/vol-cache/ic-agent-'", before))
 		outcome(t, "store", "did well")
 		run(t, "ic-agent retry store")
 		prints(t, "incus exec cache-1 --project store -- redis-cli config get maxmemory", "67108864")
