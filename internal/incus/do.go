@@ -14,10 +14,31 @@ import (
 // When ctx ends first, what was started goes on in Incus and the error is an ErrUnknownOutcome.
 func (c *Client) Do(ctx context.Context, project string, op plan.Op) error {
 	what, err := c.do(ctx, project, op)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoSpace):
+		return fmt.Errorf("%s: %w: make room %s; it is tried again by itself", what, err, room(op))
+	case err != nil:
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// room says where there is none for an op, and how to look.
+func room(op plan.Op) string {
+	pool := ""
+	switch op := op.(type) {
+	case plan.CreateVolume:
+		pool = op.Pool
+	case plan.SeedVolume:
+		pool = op.Pool
+	case plan.SnapshotVolume:
+		pool = op.Pool
+	case plan.RestoreVolume:
+		pool = op.Pool
+	default:
+		return "on Incus's disk or in its storage pool (df -h /var/lib/incus, incus storage list)"
+	}
+	return fmt.Sprintf("in the storage pool %s (incus storage info %s)", pool, pool)
 }
 
 func (c *Client) do(ctx context.Context, project string, op plan.Op) (what string, err error) {

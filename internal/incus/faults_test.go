@@ -464,3 +464,22 @@ func TestManyCallsAtOnceKeepTheirOwnContexts(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A full pool is named, with how to look at it; where it is not known which one, both places are.
+func TestNoRoomSaysWhere(t *testing.T) {
+	inBubble(t, incustest.Options{}, func(s *stage) {
+		s.srv.Fail(incustest.Fault{Method: http.MethodPost, Times: -1, Status: 500, Message: "write /x: no space left on device"})
+		for _, c := range []struct {
+			op   plan.Op
+			want string
+		}{
+			{plan.CreateVolume{Pool: "small", Name: "data"}, "make room in the storage pool small (incus storage info small); it is tried again by itself"},
+			{plan.CreateInstance{Name: "web", Fingerprint: fp}, "incus storage list"},
+		} {
+			err := s.failure(c.op, incus.ErrNoSpace)
+			if !strings.Contains(err.Error(), c.want) {
+				s.Errorf("it says %v", err)
+			}
+		}
+	})
+}
