@@ -273,14 +273,20 @@ func leased(i plan.ObservedInstance, network string, found addressBook) netip.Ad
 	return netip.Addr{}
 }
 
-// offers are the ports a service publishes, as they are inside.
+// offers are the ports a service publishes and exposes, as they are inside.
 func offers(s plan.Service) []dns.Port {
 	var out []dns.Port
-	for _, p := range s.Ports {
-		port := dns.Port{Number: p.Target, Protocol: p.Protocol}
+	add := func(port dns.Port) {
 		if !slices.Contains(out, port) {
 			out = append(out, port)
 		}
+	}
+	for _, p := range s.Ports {
+		add(dns.Port{Number: p.Target, Protocol: p.Protocol})
+	}
+
+	for _, p := range s.Expose {
+		add(dns.Port{Number: p.Port, Protocol: p.Protocol})
 	}
 
 	return out

@@ -5,7 +5,7 @@ var coverAttach = []line{
 	{"dns", Honoured, "asked by the agent's DNS server, for this service, about all names that are not ours"},
 	{"dns_opt", Honoured, "written into resolv.conf"},
 	{"dns_search", Honoured, "searched after the stack's own domain"},
-	{"expose", Honoured, "nothing to do: services of a network reach all ports of each other"},
+	{"expose", Honoured, "an SRV record below the service's name (_80._tcp.web); services of a network reach all ports of each other anyway"},
 	{"external_links", Ignored, "ignored: reach the other stack's service by its full name, service.project.incus"},
 	{"extra_hosts", Honoured, "in the service's hosts file, and answered by the agent's DNS server to this service only"},
 	{"links", Differs, "services of a network find each other by name anyway; a name after the colon becomes an alias for the whole network"},

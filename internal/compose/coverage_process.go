@@ -17,7 +17,7 @@ var coverProcess = []line{
 	{"stop_grace_period", Honoured, "the time between the stop signal and the kill, 10s by default; at the host's shutdown, too"},
 	{"stop_signal", Honoured, "the signal that asks the program to end; the image's by default"},
 	{"tty", Honoured, "nothing to do: the console of every service is a terminal, see incus console"},
-	{"umask", Honoured, "set by a script in front of the program, which needs /bin/sh in the image"},
+	{"umask", Honoured, "set by a small program that is started first"},
 	{"use_api_socket", Ignored, "ignored: there is no Docker API here"},
 	{"user", Honoured, "a number or a name, with or without a group; names are those of the image"},
 	{"working_dir", Honoured, "the directory the program starts in"},

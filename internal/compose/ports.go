@@ -96,6 +96,27 @@ func (s *service) port(at plan.Place, c types.ServicePortConfig) {
 	s.out.Ports = append(s.out.Ports, p)
 }
 
+// expose notes what other services are told of: they reach all ports of each other anyway.
+func (s *service) expose() {
+	for _, entry := range s.in.Expose {
+		numbers, protocol, given := strings.Cut(entry, "/")
+		if !given {
+			protocol = "tcp"
+		}
+
+		first, last, ok := portRange(numbers)
+		if !ok || last-first >= maxRange || protocol != "tcp" && protocol != "udp" {
+			at := s.t.index.item(s.key+".expose", func(v any) bool { return asString(v) == entry })
+			s.t.warnAt(at, s.key+".expose", fmt.Sprintf("%q is ignored: write a port, a range of at most %d, or either with /tcp or /udp", entry, maxRange))
+			continue
+		}
+
+		for n := int(first); n <= int(last); n++ {
+			s.out.Expose = append(s.out.Expose, plan.Exposed{Port: uint16(n), Protocol: protocol})
+		}
+	}
+}
+
 // portRange parses "8080" or "8080-8089".
 func portRange(text string) (first, last uint16, ok bool) {
 	a, b, ranged := strings.Cut(text, "-")

@@ -53,7 +53,7 @@ var serviceRows = []row{
 	}},
 	{"mac_address", (*service).macAddress, nil},
 	{"links", nil, nil},
-	{"expose", nil, nil}, // services of a network reach all ports of each other anyway
+	{"expose", (*service).expose, nil},
 	{"ports", (*service).ports, []string{"[].target", "[].published", "[].host_ip", "[].protocol", "[].mode", "[]." + extCompose, "[]." + extAgent}},
 	{"volumes", (*service).volumes, []string{
 		"[].type", "[].source", "[].target", "[].read_only", "[].bind.create_host_path", "[].bind.propagation", "[].bind.recursive", "[].volume.subpath", "[].volume.nocopy", "[].volume.labels", "[].image.subpath", "[].tmpfs.size", "[].tmpfs.mode",

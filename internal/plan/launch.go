@@ -88,17 +88,6 @@ func ReadLaunch(b []byte) (Launch, error) {
 	return l, nil
 }
 
-// withLauncher is the launch of a process some of whose variables have line breaks, which Incus refuses in
-// environment.* keys.
-func withLauncher(argv []string, inline, broken map[string]string, umask string) launch {
-	content := Launch{Env: broken, Umask: umask, Argv: argv}.Bytes()
-
-	return launch{
-		argv: []string{LauncherPath}, env: inline,
-		placed: &File{Name: "environment", Target: LaunchFile, Content: content, UID: -1, GID: -1, Mode: 0o400},
-	}
-}
-
 // launch is how the service's process is started from an image, as the user uid. Nobody else reads the launch file,
 // unless a hook is run by somebody else.
 func (s Service) launch(img Image, uid uint32) (launch, error) {
@@ -138,26 +127,29 @@ func (l launch) files(s Service) []File {
 	return append(slices.Clone(s.Files), *l.placed)
 }
 
-// before puts the launcher in front of a command.
+// before puts the launcher in front of a command beside the program, where it is needed.
 func (l launch) before(argv []string) []string {
-	if l.placed == nil {
+	if !l.beside {
 		return argv
 	}
 
 	return append([]string{LauncherPath}, argv...)
 }
 
-// launcher mounts the launcher, and puts it in front of what is run beside the program.
+// launcher mounts the launcher, and says when it is needed for what is run beside the program.
 func (d *DesiredInstance) launcher(l launch) error {
 	if l.placed == nil {
 		return nil
 	}
 
 	if d.Image.Native {
-		return errors.New("the image " + d.Image.Ref + " is a whole system, whose init runs: a variable of it cannot have line breaks")
+		return errors.New("the image " + d.Image.Ref + " is a whole system, whose init runs: it can have no umask, and no variable with line breaks")
 	}
 
-	d.Config[KeyLauncher] = LauncherPath
+	if l.beside {
+		d.Config[KeyLauncher] = LauncherPath
+	}
+
 	d.Devices["launch"] = Device{"type": "disk", "source": LauncherSource, "path": LauncherPath, "readonly": "true"}
 	d.Targets = append(d.Targets, Target{Path: LauncherPath})
 

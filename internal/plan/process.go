@@ -94,23 +94,20 @@ func byUID(users map[string]UserEntry, uid uint32) uint32 {
 	return 0
 }
 
-// launch is how a process is handed to liblxc: its words, and the script that is needed where liblxc's
-// configuration cannot hold them.
+// launch is how a process is handed to liblxc: its words, and what the launcher reads where liblxc's and Incus's
+// configuration cannot hold everything.
 type launch struct {
 	argv   []string
-	script *File
-	// placed is what the launcher reads, where it is needed; no script is, then.
 	placed *File
 	// env is the environment that fits into keys; the rest is in placed.
 	env map[string]string
+	// beside tells that commands beside the program need the launcher, too.
+	beside bool
 }
 
-// ScriptPath is where the launch script lives in an instance that needs one.
-const ScriptPath = "/.ic-agent/run"
-
-// launchOf decides between words in the configuration, a script, and the launcher. liblxc splits lxc.init.cmd into
-// words that are quoted as a whole, knows no escapes, and strips a pair of quotes around the whole line; Incus
-// refuses line breaks in environment.* keys; neither knows a umask.
+// launchOf decides between words in the configuration and the launcher. liblxc splits lxc.init.cmd into words that are
+// quoted as a whole, knows no escapes, and strips a pair of quotes around the whole line; Incus refuses line breaks in
+// environment.* keys; neither knows a umask.
 func launchOf(argv []string, env map[string]string, umask string) (launch, error) {
 	inline, broken := make(map[string]string, len(env)), map[string]string{}
 	for k, v := range env {
@@ -126,31 +123,16 @@ func launchOf(argv []string, env map[string]string, umask string) (launch, error
 		broken[k] = v
 	}
 
-	if len(broken) > 0 {
-		return withLauncher(argv, inline, broken, umask), nil
-	}
-
 	_, fits := initCmd(argv)
-	if fits && umask == "" {
+	if fits && len(broken) == 0 && umask == "" {
 		return launch{argv: argv, env: inline}, nil
 	}
 
-	words := make([]string, len(argv))
-	for i, a := range argv {
-		words[i] = shellQuote(a)
-	}
-
-	content := "#!/bin/sh\n"
-	if umask != "" {
-		content += "umask " + umask + "\n"
-	}
-
-	content += "exec " + strings.Join(words, " ") + "\n"
+	content := Launch{Env: broken, Umask: umask, Argv: argv}.Bytes()
 
 	return launch{
-		argv:   []string{"/bin/sh", ScriptPath},
-		script: &File{Target: ScriptPath, Content: []byte(content), UID: 0, GID: 0, Mode: 0o555},
-		env:    inline,
+		argv: []string{LauncherPath}, env: inline, beside: len(broken) > 0,
+		placed: &File{Name: "environment", Target: LaunchFile, Content: content, UID: -1, GID: -1, Mode: 0o400},
 	}, nil
 }
 

@@ -149,6 +149,8 @@ type Service struct {
 	Mounts []Mount
 	// Ports are the published ports, in file order.
 	Ports []Port
+	// Expose are the ports that are offered to other services, beside the published ones.
+	Expose []Exposed
 	// Files are the compose "configs" and "secrets", sorted by Target.
 	Files []File
 	// DependsOn is sorted by Service.
@@ -317,6 +319,13 @@ type Port struct {
 	At Place
 }
 
+// Exposed is a port that is offered to other services: they find it by an SRV record.
+type Exposed struct {
+	Port uint16
+	// Protocol is "tcp" or "udp".
+	Protocol string
+}
+
 // IPs are the addresses a port is listened at.
 func (p Port) IPs() []netip.Addr {
 	if p.HostIP.IsValid() {
@@ -336,9 +345,9 @@ func PortKey(service string, p Port) string {
 	return key
 }
 
-// File is a config or secret, or the launch script: a file an instance has from before its start.
+// File is a config or secret, or the launch file: a file an instance has from before its start.
 type File struct {
-	// Name is the compose key of the config or secret; empty for the launch script.
+	// Name is the compose key of the config or secret; "environment" for the launch file.
 	Name string
 	// Target is the absolute path in the instance.
 	Target string

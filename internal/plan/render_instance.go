@@ -53,7 +53,7 @@ func (r *renderer) instance(s Service, index int, name string, img Image) (Desir
 	d.Config["raw.lxc"] += s.Sandbox.lxc(s.Config["security.privileged"] == "true", gids) + r.hostNetwork(s, name) + r.overMounts(s, &d)
 	mountPoints(s, &d)
 
-	r.files(&d, l)
+	r.files(&d)
 	d.Placed, d.PlacedHash = placed(l.files(s), uid, gid)
 
 	err = r.devices(&d, s, index, [2]uint32{uid, gid})
@@ -177,7 +177,7 @@ func rawLXC(s Service, l launch, signal string) string {
 }
 
 // shellWords writes argv the way Incus splits oci.entrypoint. Line breaks, which it refuses, never get here:
-// such words are in a script.
+// such words are the launcher's.
 func shellWords(argv []string) string {
 	words := make([]string, len(argv))
 	for i, a := range argv {
@@ -190,12 +190,8 @@ func shellWords(argv []string) string {
 	return strings.Join(words, " ")
 }
 
-// files are those to push, the launch script, and the hash they are known by.
-func (r *renderer) files(d *DesiredInstance, l launch) {
-	if l.script != nil {
-		d.Files = append(d.Files, *l.script)
-	}
-
+// files gives those that are pushed the hash they are known by.
+func (r *renderer) files(d *DesiredInstance) {
 	if len(d.Files) == 0 {
 		return
 	}

@@ -179,13 +179,34 @@ func TestDevicesOfTheHostBelongToTheService(t *testing.T) {
 	}
 }
 
-// TestUmaskIsAScriptInFront because neither Incus nor liblxc knows one.
-func TestUmaskIsAScriptInFront(t *testing.T) {
+// TestUmaskIsTheLaunchers because neither Incus nor liblxc knows one. What is run beside the program does without it.
+func TestUmaskIsTheLaunchers(t *testing.T) {
 	d := rendered(t, func(s *plan.Service) {
 		s.Sandbox.Umask, s.Process.Entrypoint = "0027", []string{"serve", "it's"}
+		s.PostStart = []plan.Hook{{Command: []string{"warm"}}}
 	})
-	if len(d.Files) != 1 || string(d.Files[0].Content) != "#!/bin/sh\numask 0027\nexec 'serve' 'it'\\''s'\n" {
-		t.Errorf("files %+v", d.Files)
+	if len(d.Placed) != 1 || string(d.Placed[0].Content) != "u0027\x00aserve\x00ait's\x00" || len(d.Files) != 0 {
+		t.Errorf("placed %+v, pushed %+v", d.Placed, d.Files)
+	}
+
+	if d.Config[plan.KeyLauncher] != "" || !strings.Contains(d.Config[plan.KeyPostStart], `"Argv":["warm"]`) {
+		t.Errorf("beside it: %q, %q", d.Config[plan.KeyLauncher], d.Config[plan.KeyPostStart])
+	}
+}
+
+// TestWordsLiblxcCannotHoldAreTheLaunchers, instead of a shell's, which would drop variables with dots.
+func TestWordsLiblxcCannotHoldAreTheLaunchers(t *testing.T) {
+	for _, argv := range [][]string{{"sh", "-c", "a\nb"}, {"echo", `"'`}, {"echo", ""}} {
+		d := rendered(t, func(s *plan.Service) { s.Process.Entrypoint = argv })
+		if len(d.Placed) != 1 || !strings.Contains(d.Config["raw.lxc"], "lxc.init.cmd = /.ic-agent/launch\n") {
+			t.Errorf("%q: %q, %v", argv, d.Config["raw.lxc"], d.Placed)
+			continue
+		}
+
+		l, err := plan.ReadLaunch(d.Placed[0].Content)
+		if err != nil || !slices.Equal(l.Argv, argv) {
+			t.Errorf("%q: %v, %v", argv, l, err)
+		}
 	}
 }
 

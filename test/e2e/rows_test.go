@@ -18,6 +18,8 @@ const rows = `services:
     cap_add: [CAP_CHOWN]
     security_opt: ["no-new-privileges:true"]
     umask: "027"
+    environment: {discovery.type: single-node}
+    expose: [1234]
     working_dir: /not/there
     oom_score_adj: 300
     ulimits: {nofile: 1000}
@@ -98,6 +100,7 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 		{"boxed", "grep CapEff /proc/1/status", "CapEff:\t0000000000000001"},
 		{"boxed", "grep NoNewPrivs /proc/1/status", "NoNewPrivs:\t1"},
 		{"boxed", "grep Umask /proc/1/status", "Umask:\t0027"},
+		{"boxed", "tr '\\0' ' ' </proc/1/environ | grep -o 'discovery.type=[^ ]*'", "discovery.type=single-node"},
 		{"boxed", "readlink /proc/1/cwd", "/not/there"},
 		{"boxed", "cat /proc/1/oom_score_adj", "300"},
 		{"boxed", "awk '/open files/ {print $4}' /proc/1/limits", "1000"},
@@ -117,6 +120,7 @@ func TestRowsAreSeenFromInside(t *testing.T) {
 		{"device", "stat -c '%a %u' /dev/mine", "440 1000"},
 		{"device", "ls /sys/class/net | grep lan0", "lan0"},
 		{"device", "nslookup big_boss 2>/dev/null | grep -c big_boss.rows.incus", "1"},
+		{"device", "nslookup -type=srv _1234._tcp.boxed.rows.incus | grep -c ' 1234 boxed-1.rows.incus'", "1"},
 		{"device", "nslookup boss 2>/dev/null | grep -c boss.rows.incus", "1"},
 		{"host", "ls -d /sys/class/net/incusbr0", "/sys/class/net/incusbr0"},
 		{"host", "nslookup upstream.example.test | grep -c 192.0.2.1", "1"},
