@@ -32,6 +32,11 @@ func (t *translation) scalars(key string, v any) map[string]string {
 
 	out := map[string]string{}
 	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if plan.Bookkeeping(k) {
+			t.refuse(join(key, k), "is what the agent, the health daemon or Incus keep their books in", "remove it")
+			continue
+		}
+
 		out[k] = t.scalar(join(key, k), m[k])
 	}
 

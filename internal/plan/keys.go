@@ -2,6 +2,7 @@ package plan
 
 import (
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -85,6 +86,18 @@ const parkedRunning = "running"
 
 // sometimes are the keys of our own that an instance has or has not; KeyKeys does not name them.
 var sometimes = []string{KeyParked, KeyProtect, KeyPostStart, KeyPreStop, KeyAdopted, KeyChanging, KeyHeld, KeySurge, KeyLauncher}
+
+// bookkeeping are the keys, beside those of sometimes, that we keep our books in.
+var bookkeeping = []string{
+	KeyOwner, KeyStack, KeyService, KeyIndex, KeyName, KeyImage, KeyConfig, KeyBoot, KeySpec, KeyFiles, KeySeed, KeyPlaced, KeyKeys, KeyDevices,
+	KeyAliases, KeyNeeds, KeyHooked, KeyHealthStatus, KeyHealthDetail, keyHealthStopped,
+}
+
+// Bookkeeping reports whether a key is one that only the agent, the health daemon or Incus write: whoever sets the owner,
+// or the sign of a candidate, by a file loses what the file is about.
+func Bookkeeping(key string) bool {
+	return slices.Contains(bookkeeping, key) || slices.Contains(sometimes, key) || strings.HasPrefix(key, "volatile.")
+}
 
 // setBefore lists the keys that we have set on an object, so that those no longer wanted go.
 func setBefore(have map[string]string) iter.Seq[string] {
