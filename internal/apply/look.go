@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -11,6 +12,10 @@ import (
 func (l *Loop) observe(ctx context.Context) (plan.Observed, error) {
 	began := time.Now()
 	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	if err == nil && l.vanished(have) {
+		err = errVanished
+	}
+
 	if err != nil || l.unseen || time.Since(began) > lateAnswer {
 		l.blind = time.Now()
 	}
@@ -22,6 +27,27 @@ func (l *Loop) observe(ctx context.Context) (plan.Observed, error) {
 	l.unseen = err != nil
 
 	return have, err
+}
+
+// believed is how long Incus has to have nothing of a stack that had something, until that is taken for the truth.
+const believed = time.Second
+
+// errVanished is the answer that is not believed yet.
+var errVanished = errors.New("Incus has nothing of what there was of this stack: it is asked again before anything is done about it") //nolint:staticcheck // Incus is a name
+
+// vanished reports whether Incus has nothing any more where something was started, and that is not sure: a list that was
+// empty by mistake would have everything forgotten, and what somebody stopped or what ended by itself would be started.
+func (l *Loop) vanished(have plan.Observed) bool {
+	if have.Project != nil && len(have.Instances) > 0 || len(l.led.Started) == 0 {
+		l.emptied = time.Time{}
+		return false
+	}
+
+	if l.emptied.IsZero() {
+		l.emptied = time.Now()
+	}
+
+	return time.Since(l.emptied) < believed
 }
 
 // look only observes; with planned, the view shows what would be done.

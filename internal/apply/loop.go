@@ -42,6 +42,7 @@ type Loop struct {
 	ends      map[string]ends  // what was said of instances that ended
 	blind     time.Time        // until when Incus did not answer, or late
 	unseen    bool             // it did not answer the last time
+	emptied   time.Time        // since when it has had nothing of what was started; zero while it has something
 	due       time.Time        // when something has to be looked at because time has passed; zero when nothing has
 	counted   time.Time        // when what is parked was last counted; zero before the first time
 	leaving   string           // the last plan of a removal

@@ -52,8 +52,8 @@ func (s *Server) Violations() []string {
 	return slices.Clone(s.bad)
 }
 
-// Fault makes matching calls go wrong. With neither Status, Op, Drop, DropAnswer, Garbage nor Hang the call is
-// only delayed.
+// Fault makes matching calls go wrong. With neither Status, Op, Drop, DropAnswer, Garbage, Empty nor Hang the
+// call is only delayed.
 type Fault struct {
 	// Method is the HTTP method; empty means any.
 	Method string
@@ -77,6 +77,8 @@ type Fault struct {
 	Drop, DropAnswer bool
 	// Garbage answers 200 with something that is not JSON, nothing done.
 	Garbage bool
+	// Empty answers 200 with a list of nothing.
+	Empty bool
 	// Hang never answers, nothing done.
 	Hang bool
 
@@ -133,7 +135,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.sleep(life, delay) {
 		panic(http.ErrAbortHandler)
 	}
-	if f == nil || f.Status == 0 && f.Op == "" && !f.Drop && !f.DropAnswer && !f.Garbage && !f.Hang {
+	if f == nil || f.Status == 0 && f.Op == "" && !f.Drop && !f.DropAnswer && !f.Garbage && !f.Empty && !f.Hang {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
@@ -155,6 +157,8 @@ func (s *Server) misbehave(f *Fault, life chan struct{}, w http.ResponseWriter, 
 		panic(http.ErrAbortHandler)
 	case f.Garbage:
 		_, _ = fmt.Fprint(w, `{"type": "sync", "metadata": [{]`)
+	case f.Empty:
+		ok([]any{})(w)
 	case f.Op != "":
 		s.operate("A scripted failure", nil, func(*operation) error { return fmt.Errorf("%s", f.Op) })(w)
 	default:
