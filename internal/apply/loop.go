@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,6 +128,7 @@ func (l *Loop) StoppedBy(instance, user string, at time.Time) {
 		}
 
 		m.stops[instance] = plan.Stop{By: user, At: at}
+		m.touched = slices.DeleteFunc(m.touched, func(name string) bool { return name == instance })
 		m.dirty = true
 	})
 }

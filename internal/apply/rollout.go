@@ -155,10 +155,12 @@ func (l *Loop) Retry(service, by string, done chan<- struct{}) {
 	})
 }
 
-// Touched tells that somebody started or restarted an instance by hand: it is no failure of an update's.
+// Touched tells that somebody started or restarted an instance by hand: it is no failure of an update's, and the end of
+// what a stop by hand meant, also where it has ended again since.
 func (l *Loop) Touched(instance string) {
 	l.post(func(m *mail) {
 		m.touched = append(m.touched, instance)
+		delete(m.stops, instance)
 		m.dirty = true
 	})
 }
@@ -193,6 +195,7 @@ func (l *Loop) obey(m mail) {
 	}
 
 	for _, name := range m.touched {
+		delete(l.led.Stops, name)
 		for service, ro := range l.led.Rollouts {
 			if ro.Surge != nil && l.led.Project != nil && plan.Candidate(*l.led.Project, service) == name {
 				surge := *ro.Surge

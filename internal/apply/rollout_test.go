@@ -647,6 +647,31 @@ func TestRestartByHandIsNoFailure(t *testing.T) {
 	}
 }
 
+// TestAStartByHandEndsTheStopByHand, also of what ended again before the loop looked: the next version is started.
+func TestAStartByHandEndsTheStopByHand(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		inBubble(t, func(b *bench) {
+			b.good(blog("1"))
+			b.must(plan.StopInstance{Name: "web-1", Grace: time.Second})
+			b.loop.StoppedBy("web-1", "root", time.Now())
+			b.pass(time.Second)
+			b.server.SetApp("blog", "web-1", incustest.App{Dies: func(c map[string]string) bool { return c["environment.MODE"] == "a" }})
+			b.must(plan.StartInstance{Name: "web-1"})
+			b.loop.Touched("web-1")
+			want := "b Running, b Running"
+			if again {
+				b.loop.StoppedBy("web-1", "root", time.Now())
+				want = "b Stopped, b Running"
+			}
+
+			b.pass(time.Second)
+			b.edit(blog("2", mode("b")))
+			b.pass(2 * time.Minute)
+			b.mustHaveModes(want)
+		})
+	}
+}
+
 // TestFailedCandidateTouchesNothing that runs.
 func TestFailedCandidateTouchesNothing(t *testing.T) {
 	inBubble(t, func(b *bench) {
