@@ -28,7 +28,9 @@ type hardTimes struct {
 	stopped []string // by hand
 }
 
-func (h *hardTimes) say(format string, args ...any) { h.story = append(h.story, fmt.Sprintf(format, args...)) }
+func (h *hardTimes) say(format string, args ...any) {
+	h.story = append(h.story, fmt.Sprintf(format, args...))
+}
 
 // next is another version of the stack, which may be a bad one (its web ends at once).
 func (h *hardTimes) next(bad bool) plan.Project {
@@ -72,8 +74,14 @@ func (h *hardTimes) step() {
 		}
 	case 3:
 		faults := []incustest.Fault{
-			{Status: http.StatusInternalServerError}, {Status: http.StatusServiceUnavailable}, {Status: http.StatusConflict, Message: "in use"},
-			{Status: http.StatusPreconditionFailed, Message: "ETag doesn't match"}, {Drop: true}, {DropAnswer: true}, {Garbage: true}, {Delay: 3 * time.Second},
+			{Status: http.StatusInternalServerError},
+			{Status: http.StatusServiceUnavailable},
+			{Status: http.StatusConflict, Message: "in use"},
+			{Status: http.StatusPreconditionFailed, Message: "ETag doesn't match"},
+			{Drop: true},
+			{DropAnswer: true},
+			{Garbage: true},
+			{Delay: 3 * time.Second},
 		}
 		f := faults[h.roll.IntN(len(faults))]
 		f.Method = []string{"", "GET", "PUT", "PATCH", "POST"}[h.roll.IntN(5)]
