@@ -48,8 +48,25 @@ func explain(x *index, text string) []Problem {
 	return []Problem{explainOther(x, text)}
 }
 
+// libraryHints say what to do about messages of compose-go that do not say it, by a part of them.
+var libraryHints = []struct{ part, hint string }{
+	{"must be a mapping", "write KEY: VALUE lines below it"},
+	{"must be a string", "write one value, in quotes when it looks like a number"},
+	{"invalid ip address", "write an address of the host, or leave it out"},
+	{"invalid duration", `write a number and a unit, "30s" or "1m30s"`},
+	{"invalid size", `write a number and a unit, "512m" or "2g"`},
+	{"invalid boolean", "write true or false"},
+	{"does not match pattern '^(always|never|build", pullHint},
+}
+
 // at is a problem at a key.
 func at(x *index, key, text, hint string) Problem {
+	for _, h := range libraryHints {
+		if hint == "" && strings.Contains(text, h.part) {
+			hint = h.hint
+		}
+	}
+
 	key = strings.NewReplacer("[", ".", "]", "").Replace(strings.ReplaceAll(key, "[]", ""))
 	place := x.place(key)
 

@@ -29,11 +29,12 @@ func (s *service) image() {
 
 func (s *service) platform() { s.out.Image.Platform = s.in.Platform }
 
+const pullHint = "write missing, always, never, build, daily, weekly or every_12h"
+
 func (s *service) pullPolicy() {
 	policy, every, err := s.in.GetPullPolicy()
-	const hint = "write missing, always, never, build, daily, weekly or every_12h"
 	if err != nil {
-		s.refuse("pull_policy", fmt.Sprintf("%q is not a pull policy", s.in.PullPolicy), hint)
+		s.refuse("pull_policy", fmt.Sprintf("%q is not a pull policy", s.in.PullPolicy), pullHint)
 		return
 	}
 
@@ -53,7 +54,7 @@ func (s *service) pullPolicy() {
 	default:
 		s.out.Image.Every = every
 		if every <= 0 {
-			s.refuse("pull_policy", fmt.Sprintf("%q says no time", s.in.PullPolicy), hint)
+			s.refuse("pull_policy", fmt.Sprintf("%q says no time", s.in.PullPolicy), pullHint)
 		}
 	}
 }
