@@ -79,10 +79,11 @@ func (s *Server) postVolume(r *http.Request) reply {
 	}
 	config := api.ConfigMap{}
 	maps.Copy(config, req.Config)
-	s.volumes[k] = &api.StorageVolume{
+	v := &api.StorageVolume{
 		Name: req.Name, Type: "custom", ContentType: "filesystem", Project: k.project, Location: pool, CreatedAt: time.Now(),
 		StorageVolumePut: api.StorageVolumePut{Config: config, Description: req.Description},
 	}
+	s.volumes[k], s.files[v] = v, emptyTree()
 	s.emit(k.project, api.EventLifecycleStorageVolumeCreated, ref(k.project, "storage-pools", pool, "volumes", "custom", req.Name), "", s.requestor(), map[string]any{"type": "custom"})
 	return ok(nil)
 }
@@ -144,6 +145,7 @@ func (s *Server) deleteVolume(r *http.Request) reply {
 	if len(s.volumeUsers(k.project, pool, name)) > 0 {
 		return failed(badRequest("The storage volume is still in use"))
 	}
+	delete(s.files, s.volumes[k])
 	delete(s.volumes, k)
 	delete(s.snapshots, k)
 	s.emit(k.project, api.EventLifecycleStorageVolumeDeleted, ref(k.project, "storage-pools", pool, "volumes", "custom", name), "", s.requestor(), nil)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lxc/incus/v6/shared/api"
+	"github.com/pkg/sftp"
 )
 
 // key names an object of a project.
@@ -20,6 +21,7 @@ type world struct {
 	networks  map[string]*api.Network
 	volumes   map[key]*api.StorageVolume // name is "pool/volume"
 	snapshots map[key][]string           // of volumes
+	files     map[*api.StorageVolume]sftp.Handlers
 	restored  []string
 	images    map[key]*Image // name is the fingerprint
 	instances map[key]*instance
@@ -50,6 +52,7 @@ func newWorld(pools []string) *world {
 		networks:  map[string]*api.Network{},
 		volumes:   map[key]*api.StorageVolume{},
 		snapshots: map[key][]string{},
+		files:     map[*api.StorageVolume]sftp.Handlers{},
 		images:    map[key]*Image{},
 		instances: map[key]*instance{},
 		catalogue: map[string]Image{},

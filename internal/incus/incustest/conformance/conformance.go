@@ -85,6 +85,7 @@ var cases = []struct {
 	{"a network whose maker went away is never finished, and can be made anew", networkPending},
 	{"a volume is made once and observed with its users", volumeLife},
 	{"a volume tells what is in it", volumeWithin},
+	{"a fresh volume gets an image's files once, never over data, and from where there are any", volumeSeeded},
 	{"a volume's snapshots are taken once, restored while nothing uses it, and deleted", volumeSnapshots},
 	{"an image is pulled and kept", imagePulled},
 	{"an image carries what is noted of it", imageNoted},

@@ -20,6 +20,19 @@ func (s *suite) file(path string) (content, kind string, mode int) {
 	return string(b), a.Type, a.Mode
 }
 
+// inVolume reads a file of a volume.
+func (s *suite) inVolume(pool, volume, path string) string {
+	s.Helper()
+	files, err := s.raw().UseProject(project).GetStoragePoolVolumeFileSFTP(pool, "custom", volume)
+	s.must(err)
+	defer files.Close()
+	f, err := files.Open("/" + path)
+	s.must(err)
+	b, err := io.ReadAll(f)
+	s.must(err)
+	return string(b)
+}
+
 func makeTargets(s *suite) {
 	s.project()
 	s.do(s.create("web", obedient, "10"))

@@ -177,6 +177,40 @@ func volumeWithin(s *suite) {
 	s.do(plan.DeleteVolume{Pool: pool, Name: "data"})
 }
 
+func volumeSeeded(s *suite) {
+	s.project()
+	pool := s.observe().Server.Pool
+	s.do(s.create("web", obedient, "10"), plan.CreateVolume{Pool: pool, Name: "data"})
+	push := func(at, content string) {
+		s.do(plan.PushFile{Instance: "web", File: plan.File{Target: at, Content: []byte(content), Mode: 0o640}})
+	}
+	push("/srv/seed/one", "1")
+	push("/srv/seed/deep/two", "2")
+	seed := plan.SeedVolume{Pool: pool, Name: "data", From: []plan.Seed{{Instance: "web", Path: "/srv/none"}, {Instance: "web", Path: "/srv/seed"}}}
+	s.do(seed)
+	push("/srv/seed/one", "changed")
+	push("/srv/seed/three", "3")
+	s.do(seed)
+	for at, want := range map[string]string{"one": "1", "deep/two": "2", "three": "3"} {
+		got := s.inVolume(pool, "data", at)
+		if got != want {
+			s.Errorf("%s holds %q, want %q", at, got, want)
+		}
+	}
+	none := plan.SeedVolume{Pool: pool, Name: "data", From: seed.From[:1]}
+	s.do(none)
+	none.Required = true
+	s.fails(none, incus.ErrRefused)
+	s.fails(plan.SeedVolume{Pool: pool, Name: "ct-none", From: seed.From}, incus.ErrNotFound)
+	s.fails(plan.SeedVolume{Pool: pool, Name: "data", From: []plan.Seed{{Instance: "ct-none", Path: "/srv"}}}, incus.ErrNotFound)
+	s.do(plan.DeleteInstance{Name: "web"}, plan.DeleteVolume{Pool: pool, Name: "data"}, plan.CreateVolume{Pool: pool, Name: "data"})
+	there, err := s.c.Within(s.Context(), project, pool, "data", "one")
+	if there || err != nil {
+		s.Errorf("a volume made anew has files of the one before: %v", err)
+	}
+	s.do(plan.DeleteVolume{Pool: pool, Name: "data"})
+}
+
 func imagePulled(s *suite) {
 	s.do(createProject(), s.pull(), s.pull())
 	i, found := s.observe().Images[s.host.Image.Fingerprint]
