@@ -168,6 +168,8 @@ func stackOf(v *apply.View) api.Stack {
 	s.Parked = leftovers(v)
 	if onTheWayOut(v.State) {
 		s.Volumes = slices.Sorted(maps.Keys(v.Observed.Volumes))
+	} else {
+		s.Unused = plan.Unused(v.Desired, v.Observed, v.Owner)
 	}
 
 	s.Project, s.Source = p.Incus, p.Source

@@ -108,6 +108,9 @@ type Stack struct {
 	Parked []Leftover `json:"parked,omitempty"`
 	// Volumes are those the stack has in Incus, "pool/name"; only for a stack whose file is gone.
 	Volumes []string `json:"volumes,omitempty"`
+	// Unused are those of its volumes, "pool/name", that its file does not ask for and no instance mounts: they stay until
+	// somebody deletes them.
+	Unused []string `json:"unused,omitempty"`
 	// Plan is what is left to do, as the plan prints it; empty when all is done.
 	Plan string `json:"plan,omitempty"`
 }

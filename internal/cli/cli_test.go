@@ -216,6 +216,7 @@ func sample() api.Status {
 					{Name: "web", Image: "nginx:alpine", Want: 1, Instances: []api.Instance{{Name: "web-1", Status: "Stopped", Since: now.Add(-20 * time.Second), Addresses: []string{"10.201.5.2"}, Health: "unhealthy", Note: "stopped by root"}}},
 				},
 				Parked: []api.Leftover{{Name: "old-1", Service: "old", Since: now.Add(-25 * time.Hour), Left: 6*24*3600 - 3600}},
+				Unused: []string{"default/vol-image-4dgj2kq7ab"},
 				Plan:   "stack shop: 1 steps\n[1] create and start instance/cart-1: new service cart\n",
 			},
 			{Name: "tools", State: api.Skipped},

@@ -166,6 +166,10 @@ func (v view) one(s api.Stack, incus api.Incus) {
 		return fmt.Sprintf("%s, parked %s, kept for %s more", p.Name, ago(p.Since, v.now), span(time.Duration(p.Left)*time.Second))
 	})
 	v.list("Volumes that stay", len(s.Volumes), func(i int) string { return s.Volumes[i] })
+	v.list("Volumes that nothing uses, kept until you delete them", len(s.Unused), func(i int) string {
+		pool, name, _ := strings.Cut(s.Unused[i], "/")
+		return fmt.Sprintf("%s: \"incus storage volume delete %s %s --project %s\" deletes it, with all data in it", s.Unused[i], pool, name, s.Project)
+	})
 	if len(s.Parked)+len(s.Volumes) > 0 && (s.State == api.Parked || s.State == api.Orphaned) {
 		v.printf("\nThe file's return brings it back; \"ic-agent destroy %s [--volumes]\" deletes it.\n", s.Name)
 	}

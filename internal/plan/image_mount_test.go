@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,5 +130,29 @@ func TestMountedImageThatIsNotThereHoldsItsService(t *testing.T) {
 	d := plan.Render(p, in)
 	if len(d.Blocked) == 0 || d.Blocked[0].Reason != "the image that is mounted at /www: not found: no tag 1" {
 		t.Errorf("%+v", d.Blocked)
+	}
+}
+
+// A volume is unused that is ours, wanted no more, and mounted by nothing.
+func TestUnusedVolumes(t *testing.T) {
+	ours := map[string]string{plan.KeyOwner: "me"}
+	have := plan.Observed{Volumes: map[string]plan.ObservedVolume{
+		"default/vol-image-new": {Pool: "default", Config: ours},
+		"default/vol-image-old": {Pool: "default", Config: ours},
+		"default/vol-parked":    {Pool: "default", Config: ours, UsedBy: 1},
+		"default/by-hand":       {Pool: "default"},
+		"fast/vol-image-new":    {Pool: "fast", Config: ours},
+	}}
+	want := plan.Desired{Incus: "blog", Volumes: []plan.DesiredVolume{{Pool: "default", Name: "vol-image-new"}}}
+	if got := plan.Unused(want, have, "me"); !slices.Equal(got, []string{"default/vol-image-old", "fast/vol-image-new"}) {
+		t.Errorf("got %v", got)
+	}
+
+	unmade := want
+	unmade.Blocked = []plan.Blocked{{On: plan.ID{Kind: plan.KindInstance, Name: "web-1"}}}
+	for _, w := range []plan.Desired{{}, unmade} {
+		if got := plan.Unused(w, have, "me"); got != nil {
+			t.Errorf("where not all is known that is wanted: %v", got)
+		}
 	}
 }

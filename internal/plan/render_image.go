@@ -2,7 +2,9 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 )
 
 // imageMount renders a mount of what an image holds: of a volume that is filled with it once and mounted read-only. The
@@ -30,6 +32,33 @@ func (r *renderer) imageMount(d *DesiredInstance, m Mount, dev Device, name stri
 	}})
 
 	return nil
+}
+
+// Unused names our volumes, "pool/name", that are wanted no more and that nothing mounts, such as copies of images that were
+// in force before.
+func Unused(want Desired, have Observed, owner string) []string {
+	unmade := slices.ContainsFunc(want.Blocked, func(b Blocked) bool {
+		_, there := have.Instances[b.On.Name]
+		return b.On.Kind == KindInstance && !there
+	})
+	if want.Incus == "" || unmade {
+		return nil // not all is spelled out: what an instance will mount is not known
+	}
+
+	wanted := map[string]bool{}
+	for _, v := range want.Volumes {
+		wanted[v.Pool+"/"+v.Name] = true
+	}
+
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(have.Volumes)) {
+		v := have.Volumes[name]
+		if v.Config[KeyOwner] == owner && v.UsedBy == 0 && !wanted[name] {
+			out = append(out, name)
+		}
+	}
+
+	return out
 }
 
 // missingImage holds a service whose mounted image is not known yet, or not to be had.

@@ -56,14 +56,17 @@ func TestTroubles(t *testing.T) {
 			"Down: it ended with 3 (restart: on-failure:3; \"ic-healthd status\" tells what comes next); " + log,
 		},
 		{
-			"with init", plan.Stopped, map[string]string{"raw.lxc": "lxc.signal.halt = SIGTERM\n", "oci.entrypoint": "/no/such arg"},
+			"with init", plan.Stopped,
+			map[string]string{"raw.lxc": "lxc.signal.halt = SIGTERM\n", "oci.entrypoint": "/no/such arg"},
 			plan.Ledger{Started: started, Exits: exits(255)},
 			"Ended: it ended with 255, which with \"init: true\" also means that the program /no/such does not exist or cannot be run: " +
 				"look at entrypoint, command and the image (without init the reason is told); " + log,
 		},
 		{
-			"255 without init", plan.Stopped, map[string]string{"raw.lxc": "lxc.execute.cmd =\nlxc.init.cmd = /app\nlxc.signal.halt = SIGTERM\n"},
-			plan.Ledger{Started: started, Exits: exits(255)}, "Ended: it ended with 255; " + log,
+			"255 without init", plan.Stopped,
+			map[string]string{"raw.lxc": "lxc.execute.cmd =\nlxc.init.cmd = /app\nlxc.signal.halt = SIGTERM\n"},
+			plan.Ledger{Started: started, Exits: exits(255)},
+			"Ended: it ended with 255; " + log,
 		},
 		{"a job done", plan.Stopped, nil, plan.Ledger{Started: started, Exits: exits(0)}, ""},
 		{"a job failed", plan.Stopped, nil, plan.Ledger{Started: started, Exits: exits(3)}, "Ended: it ended with 3; " + log},
