@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +82,9 @@ type backend struct {
 	Adopts api.AdoptReply `json:"adopt"`
 	// Releases is what release comes to.
 	Releases api.ReleaseReply `json:"release"`
+	// Late are stacks that the agent sees with its next look.
+	Late   []api.Stack `json:"late"`
+	looked *atomic.Bool
 }
 
 func (b backend) refusal() error {
@@ -90,7 +94,12 @@ func (b backend) refusal() error {
 	return b.Refuse
 }
 
-func (b backend) Status(context.Context) (api.Status, error) { return b.State, b.refusal() }
+func (b backend) Status(context.Context) (api.Status, error) {
+	if b.looked.Load() {
+		b.State.Stacks = slices.Concat(b.State.Stacks, b.Late)
+	}
+	return b.State, b.refusal()
+}
 
 func (b backend) Plan(_ context.Context, stack string) ([]api.PlanReply, error) {
 	plans := slices.DeleteFunc(slices.Clone(b.Plans), func(p api.PlanReply) bool { return stack != "" && p.Stack != stack })
@@ -104,6 +113,7 @@ func (b backend) Reload(_ context.Context, wait bool) (api.ReloadReply, error) {
 	if !wait {
 		return api.ReloadReply{}, b.refusal()
 	}
+	b.looked.Store(true)
 	return b.Found, b.refusal()
 }
 
@@ -169,7 +179,7 @@ func (b backend) Why(_ context.Context, stack, service string) (api.ActionReply,
 
 // serve is the script command "serve FILE": from here on an agent answers at $API what FILE says.
 func serve(ts *testscript.TestScript, _ bool, args []string) {
-	var b backend
+	b := backend{looked: &atomic.Bool{}}
 	dec := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
 	dec.DisallowUnknownFields()
 	ts.Check(dec.Decode(&b))

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +36,12 @@ The exit code is 1 when a stack that is shown is blocked or invalid, and 4 while
 				}
 				return orSaid(err, health(s, s.Stacks))
 			}
-			i := slices.IndexFunc(s.Stacks, func(st api.Stack) bool { return st.Name == args[0] })
+			named := func(st api.Stack) bool { return st.Name == args[0] }
+			i := slices.IndexFunc(s.Stacks, named)
+			if i < 0 { // Its file may have been put there a moment ago.
+				s = c.afterALook(cmd.Context(), s)
+				i = slices.IndexFunc(s.Stacks, named)
+			}
 			if i < 0 {
 				return noStack(args[0], s.Stacks)
 			}
@@ -48,6 +55,24 @@ The exit code is 1 when a stack that is shown is blocked or invalid, and 4 while
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// lookFor is how long a look at the directories is waited for.
+const lookFor = 3 * time.Second
+
+// afterALook returns the status after the agent has looked at its directories; the one before when that cannot be had.
+func (c *cli) afterALook(ctx context.Context, before api.Status) api.Status {
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
+	_, err := c.client().Reload(ctx, true)
+	if err != nil {
+		return before
+	}
+	s, err := c.client().Status(ctx)
+	if err != nil {
+		return before
+	}
+	return s
 }
 
 func orSaid(err error, code int) error {
