@@ -168,7 +168,7 @@ func stackOf(v *apply.View) api.Stack {
 	s.Parked = leftovers(v)
 	if onTheWayOut(v.State) {
 		s.Volumes = slices.Sorted(maps.Keys(v.Observed.Volumes))
-	} else {
+	} else if len(v.Ledger.Rollouts) == 0 { // else something may go back to one of them
 		s.Unused = plan.Unused(v.Desired, v.Observed, v.Owner)
 	}
 

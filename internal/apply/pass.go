@@ -48,19 +48,9 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 		return l.look(ctx, found, false)
 	}
 
-	if l.host.Claim != nil {
-		holder, ok := l.host.Claim(l.stack, l.led.Project.Incus)
-		if !ok {
-			found.add("Conflict", plan.ID{}, "the project name "+l.led.Project.Name+" is used by the stack "+holder+
-				" already: give one of them another top-level \"name:\"")
-			l.turn.State = Blocked
-
-			return retry // The other's file may be on its way out: this one's may be its new name.
-		}
-
-		if holder != "" && holder != l.stack {
-			l.inherit(holder)
-		}
+	if !l.claim(found) {
+		l.turn.State = Blocked
+		return retry // The other's file may be on its way out: this one's may be its new name.
 	}
 
 	if l.led.Project.PlanOnly {
@@ -83,6 +73,24 @@ func (l *Loop) pass(ctx context.Context, now time.Time) again {
 	}
 
 	return l.converge(ctx, found)
+}
+
+// claim reports whether the stack has its Incus project for itself. It goes on with what one that has just gone left.
+func (l *Loop) claim(found *findings) bool {
+	if l.host.Claim == nil {
+		return true
+	}
+
+	holder, ok := l.host.Claim(l.stack, l.led.Project.Incus)
+	switch {
+	case !ok:
+		found.add("Conflict", plan.ID{}, "the project name "+l.led.Project.Name+" is used by the stack "+holder+
+			" already: give one of them another top-level \"name:\"")
+	case holder != "" && holder != l.stack:
+		l.inherit(holder)
+	}
+
+	return ok
 }
 
 // before says which stack the first work of this one has to wait for, "" when for none; comes says that nothing is
