@@ -150,7 +150,10 @@ func (r *Runner) pause(now time.Time) bool {
 		r.log.Info("restarts of unhealthy instances go on")
 	}
 
-	r.guard.paused = paused
+	if paused != r.guard.paused {
+		r.guard.paused = paused
+		r.changed()
+	}
 
 	return paused
 }

@@ -55,7 +55,7 @@ func (r *Runner) look(e *entry) {
 
 // readMore begins the reading that is due.
 func (r *Runner) readMore(now time.Time) {
-	if now.Sub(r.listed) > resyncEvery && !r.listing && !r.relist && !r.listed.IsZero() {
+	if now.Sub(r.listed) >= resyncEvery && !r.listing && !r.relist && !r.listed.IsZero() {
 		r.relist, r.relistAt = true, now
 	}
 
@@ -145,6 +145,7 @@ func (r *Runner) list(now time.Time) {
 func (r *Runner) listFailed(err error, now time.Time) {
 	if !r.away {
 		r.log.Warn("Incus cannot be asked: nothing is judged meanwhile", "err", err)
+		r.changed()
 	}
 
 	r.away = true
@@ -156,6 +157,7 @@ func (r *Runner) listFailed(err error, now time.Time) {
 func (r *Runner) listedAll(all []Instance, refused map[string]string, began, now time.Time) {
 	if r.away || r.listed.IsZero() {
 		r.log.Info("all instances read", "instances", len(all))
+		defer r.changed()
 	}
 
 	r.away, r.relistTry, r.listed = false, 0, now
@@ -279,6 +281,7 @@ func (r *Runner) wait(e *entry, inst Instance, now time.Time) bool {
 }
 
 func (r *Runner) watch(e *entry) {
+	r.changed()
 	saved, known := r.opt.Saved[e.id]
 	delete(r.opt.Saved, e.id)
 	if known {
@@ -315,6 +318,7 @@ func (r *Runner) letGo(e *entry) {
 		e.restart()
 	}
 
+	r.changed()
 	e.m, e.lookAt = nil, time.Time{}
 	r.times.set(e, time.Time{})
 	if r.saveDue.IsZero() {

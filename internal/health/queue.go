@@ -143,7 +143,8 @@ func (r *Runner) probed(e *entry, a RunProbe, result Result, now time.Time) {
 		return
 	}
 
-	starved := r.opt.Starved != nil && r.opt.Starved()
+	matters := result.Verdict == TimedOut || a.Spec.Stretch > 1
+	starved := matters && r.opt.Starved != nil && r.opt.Starved()
 	r.count.probe(result)
 	r.step(e, Probed{Gen: a.Gen, Result: result, Starved: starved}, now)
 }

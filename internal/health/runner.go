@@ -77,13 +77,16 @@ type Options struct {
 	Hints func(ctx context.Context, on func(Hint)) error
 	// Self is the user name under which Incus knows us.
 	Self string
-	// Starved tells whether the host is too busy for timeouts to mean anything; nil means never.
+	// Starved tells whether the host is too busy for timeouts to mean anything; nil means never. It is asked when that
+	// matters, from one goroutine.
 	Starved func() bool
 	// Random returns numbers from 0 to 1, from one goroutine.
 	Random func() float64
 	// Saved is what an earlier daemon knew; Save keeps it for the next. A nil Save keeps nothing.
 	Saved map[ID]Saved
 	Save  func(map[ID]Saved) error
+	// Changed hears that the Summary may be another than before, and must not wait for anything; nil means nobody.
+	Changed func()
 	// Log is for transitions; nil means nowhere.
 	Log *slog.Logger
 	// Workers bounds the probes at once; 0 means 256, of which one project gets half.
@@ -100,8 +103,10 @@ const (
 	resyncEvery = 5 * time.Minute
 	// saveAfter is how long changes are gathered before they are kept.
 	saveAfter = time.Second
-	// beatEvery is how often the loop turns at least.
-	beatEvery = time.Second
+	// beatEvery is how often the loop turns at least, should nothing be due.
+	beatEvery = time.Minute
+	// budgetEvery is how often a restart that waits for the budget looks whether there is room.
+	budgetEvery = 200 * time.Millisecond
 	// drainFor is what everything at work has to end in when we stop.
 	drainFor = 4 * time.Second
 )
@@ -112,6 +117,7 @@ type Runner struct {
 	opt   Options
 	log   *slog.Logger
 	beat  atomic.Int64 // of the last turn, in nanoseconds since start
+	next  atomic.Int64 // when the loop has to turn again; while it is at work, since when it is
 	start time.Time
 
 	in        chan func(now time.Time) // what happened, for the loop
@@ -167,6 +173,7 @@ type entry struct {
 	probe   context.CancelFunc
 	restart context.CancelFunc
 	write   writeState
+	tally   tally  // what of it is in the Summary
 	wrong   string // what is wrong with its keys
 	heldFor string // the dependency that its restart waits for
 	why     string // why it is not watched
@@ -222,7 +229,9 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.drain()
 			return nil
 		case f := <-r.in:
-			f(time.Now())
+			now := time.Now()
+			r.next.Store(int64(now.Sub(r.start)))
+			f(now)
 		case <-timer.C:
 		}
 
@@ -233,36 +242,6 @@ func (r *Runner) Run(ctx context.Context) error {
 // Resync makes everything be read again.
 func (r *Runner) Resync(ctx context.Context) {
 	r.post(ctx, func(now time.Time) { r.hint(Hint{All: true}, now) })
-}
-
-// turn does all that is due and returns how long until the next.
-func (r *Runner) turn(now time.Time) time.Duration {
-	r.beat.Store(int64(now.Sub(r.start)))
-	for {
-		e := r.times.due(now)
-		if e == nil {
-			break
-		}
-
-		r.wake(e, now)
-	}
-
-	r.probeMore()
-	r.readMore(now)
-	r.writeMore(now)
-	r.save(now)
-
-	wait := beatEvery
-	if next := r.times.next(); !next.IsZero() {
-		wait = min(wait, next.Sub(now))
-	}
-
-	return max(wait, 0)
-}
-
-// Idle is how long ago the loop last turned.
-func (r *Runner) Idle(now time.Time) time.Duration {
-	return now.Sub(r.start) - time.Duration(r.beat.Load())
 }
 
 // post hands something to the loop.
@@ -302,6 +281,12 @@ func (r *Runner) step(e *entry, ev Event, now time.Time) {
 	}
 
 	r.rearm(e)
+	t := e.m.tally()
+	if t != e.tally {
+		e.tally = t
+		r.changed()
+	}
+
 	s := e.m.Saved()
 	if s != e.saved {
 		e.saved = s

@@ -104,16 +104,19 @@ func (f *fleet) add(project string, n int, config map[string]string) {
 
 // run runs a Runner over the fleet for a time; the hints are a first one for all.
 func (f *fleet) run(t *testing.T, d time.Duration, more func(r *Runner)) *Runner {
+	return f.runAs(t, Options{Instances: f, Hands: f, Prober: f}, d, more)
+}
+
+// runAs is run with options of its own, but for the hints and the randomness.
+func (f *fleet) runAs(t *testing.T, opt Options, d time.Duration, more func(r *Runner)) *Runner {
 	f.begun = map[ID][]time.Time{}
-	roll := rand.New(rand.NewPCG(1, 2))
-	r := NewRunner(Options{
-		Instances: f, Hands: f, Prober: f, Random: roll.Float64,
-		Hints: func(ctx context.Context, on func(Hint)) error {
-			on(Hint{All: true})
-			<-ctx.Done()
-			return ctx.Err()
-		},
-	})
+	opt.Random = rand.New(rand.NewPCG(1, 2)).Float64
+	opt.Hints = func(ctx context.Context, on func(Hint)) error {
+		on(Hint{All: true})
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	r := NewRunner(opt)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = r.Run(ctx) }()

@@ -168,24 +168,36 @@ func (r *Runner) summary() Summary {
 		}
 
 		s.Instances++
-		if e.m.spec.Checked() {
-			s.Checks++
-		}
-
-		if e.m.status == Unhealthy {
-			s.Unhealthy++
-		}
-
-		if e.m.Broken() {
-			s.Broken++
-		}
-
-		if e.m.restarting {
-			s.Restarting++
-		}
+		t := e.m.tally()
+		s.Checks += one(t.checked)
+		s.Unhealthy += one(t.unhealthy)
+		s.Broken += one(t.broken)
+		s.Restarting += one(t.restarting)
 	}
 
 	return s
+}
+
+// tally is what of an instance is in the Summary.
+type tally struct{ checked, unhealthy, broken, restarting bool }
+
+func (m *Machine) tally() tally {
+	return tally{m.spec.Checked(), m.status == Unhealthy, m.Broken(), m.restarting}
+}
+
+func one(on bool) int {
+	if on {
+		return 1
+	}
+
+	return 0
+}
+
+// changed tells that the Summary may be another.
+func (r *Runner) changed() {
+	if r.opt.Changed != nil {
+		r.opt.Changed()
+	}
 }
 
 func (r *Runner) view() View {

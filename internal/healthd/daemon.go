@@ -2,6 +2,7 @@ package healthd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -56,6 +57,12 @@ func Run(ctx context.Context, conf Config) error {
 	}
 
 	defer unlock()
+
+	return work(ctx, conf, kept)
+}
+
+// work is the daemon that has the lock.
+func work(ctx context.Context, conf Config, kept store) error {
 	saved, err := kept.load()
 	if err != nil {
 		conf.Log.ErrorContext(ctx, "beginning without what was known", "err", err)
@@ -66,35 +73,35 @@ func Run(ctx context.Context, conf Config) error {
 		return err
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	press := &pressure{dir: "/proc/pressure"}
 	b, self, err := backendOf(conf)
 	if err != nil {
-		return err
+		return errors.Join(err, l.Close())
 	}
 
-	r := runnerOf(conf, b, self, saved, kept, press)
+	changed := make(chan struct{}, 1)
+	r := runnerOf(conf, b, self, saved, kept, changed)
+	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
+	part := func(name string, run func() error) {
+		parts.Go(func() {
+			err := run()
+			if err != nil {
+				conf.Log.ErrorContext(ctx, "a part of the daemon does not work any more", "part", name, "err", err)
+			}
+		})
+	}
+	part("status socket", func() error { return serve(ctx, l, r) })
+	parts.Go(func() { tell(ctx, conf, r, changed) })
 	if b.exits != nil {
-		parts.Go(func() { b.exits.hear(ctx) })
+		part("exit codes from the kernel", func() error { return b.exits.hear(ctx) })
 		parts.Go(func() { b.follow(ctx) })
 	}
 
 	if conf.Remote.Project != "" {
 		parts.Go(func() { b.announce(ctx, r) })
 	}
-
-	parts.Go(func() { press.run(ctx) })
-	parts.Go(func() {
-		err := serve(ctx, l, r)
-		if err != nil {
-			conf.Log.ErrorContext(ctx, "the status socket does not work any more", "err", err)
-		}
-	})
-	parts.Go(func() { tell(ctx, conf, r) })
 
 	return r.Run(ctx)
 }
@@ -133,23 +140,48 @@ func backendOf(conf Config) (b *backend, self string, err error) {
 	return newBackend(incus.New(incus.Options{Socket: conf.Socket, Log: conf.Log}), x), self, nil
 }
 
-func runnerOf(conf Config, b *backend, self string, saved map[health.ID]health.Saved, kept store, press *pressure) *health.Runner {
+func runnerOf(conf Config, b *backend, self string, saved map[health.ID]health.Saved, kept store, changed chan<- struct{}) *health.Runner {
 	p := newProber(b.c)
 	p.guest = b.only != ""
+	press := &pressure{dir: "/proc/pressure"}
 
 	return health.NewRunner(health.Options{
-		Instances: b, Hands: b, Prober: p, Hints: b.hints, Self: self, Starved: press.starved.Load,
+		Instances: b, Hands: b, Prober: p, Hints: b.hints, Self: self, Starved: press.now,
 		Random: rand.Float64, Saved: saved, Save: kept.save, Log: conf.Log,
+		Changed: func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		},
 	})
 }
 
-// tell tells systemd how we are, and reloads when asked to.
-func tell(ctx context.Context, conf Config, r *health.Runner) {
+// summed is who knows how we are.
+type summed interface {
+	Summary(ctx context.Context) (health.Summary, error)
+	Late(now time.Time) time.Duration
+	Resync(ctx context.Context)
+}
+
+// statusEvery is the least time between two STATUS lines.
+const statusEvery = time.Second
+
+// tell tells systemd how we are when that changes, gives a sign of life in time, and reloads when asked to. Each sign goes
+// through the loop that it is for.
+func tell(ctx context.Context, conf Config, r summed, changed <-chan struct{}) {
 	status := "waiting for Incus"
 	conf.Notify("READY=1\nSTATUS=" + status)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	var fed time.Time
+	var hungry <-chan time.Time
+	if conf.Watchdog > 0 {
+		tick := time.NewTicker(conf.Watchdog / 4)
+		defer tick.Stop()
+		hungry = tick.C
+	}
+
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	news := changed // nil while the last line is too young
 	for {
 		select {
 		case <-ctx.Done():
@@ -160,18 +192,21 @@ func tell(ctx context.Context, conf Config, r *health.Runner) {
 			conf.Notify("RELOADING=1\n" + strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
 			r.Resync(ctx)
 			conf.Notify("READY=1")
-		case now := <-tick.C:
+		case <-rest.C:
+			news = changed
+		case <-news:
 			status = refresh(ctx, conf, r, status)
-			if conf.Watchdog > 0 && now.Sub(fed) > conf.Watchdog/4 {
-				fed = now
-				feed(conf, r.Idle(now))
-			}
+			news = nil
+			rest.Reset(statusEvery)
+		case <-hungry:
+			status = refresh(ctx, conf, r, status)
+			feed(conf, r.Late(time.Now()))
 		}
 	}
 }
 
 // refresh sends the STATUS line when it changed.
-func refresh(ctx context.Context, conf Config, r *health.Runner, old string) string {
+func refresh(ctx context.Context, conf Config, r summed, old string) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	s, err := r.Summary(ctx)
@@ -188,9 +223,9 @@ func refresh(ctx context.Context, conf Config, r *health.Runner, old string) str
 }
 
 // feed gives a sign of life, which only a loop that turns deserves.
-func feed(conf Config, idle time.Duration) {
-	if idle > stalled {
-		conf.Log.Error("no sign of life: systemd will restart us", "reason", fmt.Sprintf("the loop has not turned for %s", idle))
+func feed(conf Config, late time.Duration) {
+	if late > stalled {
+		conf.Log.Error("no sign of life: systemd will restart us", "reason", fmt.Sprintf("the loop has not turned for %s", late))
 		return
 	}
 

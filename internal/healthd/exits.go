@@ -3,6 +3,7 @@ package healthd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -21,7 +22,8 @@ import (
 type exits struct {
 	// cgroups is where the kernel shows control groups, in which a kill for want of memory is counted.
 	cgroups string
-	epoll   int
+	// epoll waits for all; waker ends a wait. Both are -1 when nobody hears any more.
+	epoll, waker int
 	// connector is the process connector's socket; 0 where the descriptors tell, or nobody does.
 	connector int
 
@@ -49,7 +51,16 @@ func newExits(cgroups string) (*exits, error) {
 		return nil, err
 	}
 
-	return &exits{cgroups: cgroups, epoll: fd, byID: map[health.ID]*following{}, byFD: map[int32]*following{}, byPID: map[int]*following{}}, nil
+	waker, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, waker, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(waker)})
+	}
+
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+
+	return &exits{cgroups: cgroups, epoll: fd, waker: waker, byID: map[health.ID]*following{}, byFD: map[int32]*following{}, byPID: map[int]*following{}}, nil
 }
 
 // knows tells whether this run is followed already, or was.
@@ -77,12 +88,18 @@ func (x *exits) follow(id health.ID, run time.Time, pid int, confirm func() bool
 	defer x.mu.Unlock()
 	if f := x.byID[id]; f != nil {
 		x.close(f)
+		delete(x.byID, id)
 	}
 
 	f := &following{id: id, run: run, fd: fd, pid: pid, before: x.oomKills(id)}
+	err = unix.EpollCtl(x.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
+	if err != nil { // nobody hears any more
+		return errors.Join(err, unix.Close(fd))
+	}
+
 	x.byID[id], x.byFD[int32(fd)], x.byPID[pid] = f, f, f
 
-	return unix.EpollCtl(x.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
+	return nil
 }
 
 // close ends the following; x.mu is held.
@@ -137,13 +154,16 @@ func (x *exits) starved(id health.ID, run time.Time) int {
 	return f.kills
 }
 
-// hear hears the ends until ctx ends.
-func (x *exits) hear(ctx context.Context) {
+// hear hears the ends until ctx ends, or with what keeps it from hearing more. Then nothing is open any more.
+func (x *exits) hear(ctx context.Context) error {
+	defer x.shut()
+	stop := context.AfterFunc(ctx, x.wake)
+	defer stop()
 	events := make([]unix.EpollEvent, 64)
 	for ctx.Err() == nil {
-		n, err := unix.EpollWait(x.epoll, events, 500)
+		n, err := unix.EpollWait(x.epoll, events, -1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			return
+			return fmt.Errorf("hear of ends: %w", err)
 		}
 
 		x.mu.Lock()
@@ -171,6 +191,20 @@ func (x *exits) hear(ctx context.Context) {
 		x.mu.Unlock()
 	}
 
+	return nil
+}
+
+// wake makes hear look up.
+func (x *exits) wake() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.waker >= 0 {
+		_, _ = unix.Write(x.waker, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+}
+
+// shut closes all there is.
+func (x *exits) shut() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, f := range x.byID {
@@ -181,7 +215,9 @@ func (x *exits) hear(ctx context.Context) {
 		_ = unix.Close(x.connector)
 	}
 
+	_ = unix.Close(x.waker)
 	_ = unix.Close(x.epoll)
+	x.waker, x.epoll, x.connector = -1, -1, 0
 }
 
 // count finds out how many kills for want of memory there were; once the control group is gone it learns no more. x.mu is

@@ -79,7 +79,13 @@ func exitCodes(t *testing.T, tells bool, prepare func(x *exits)) {
 			prepare(x)
 			ctx, cancel := context.WithCancel(t.Context())
 			heard := make(chan struct{})
-			go func() { defer close(heard); x.hear(ctx) }()
+			go func() {
+				defer close(heard)
+				err := x.hear(ctx)
+				if err != nil {
+					t.Error(err)
+				}
+			}()
 			cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", c.script)
 			in, err := cmd.StdinPipe()
 			if err != nil {

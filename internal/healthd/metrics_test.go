@@ -14,7 +14,7 @@ import (
 type still struct{ view health.View }
 
 func (s still) View(context.Context) (health.View, error) { return s.view, nil }
-func (s still) Idle(time.Time) time.Duration              { return s.view.Idle }
+func (s still) Late(time.Time) time.Duration              { return s.view.Idle }
 
 func TestH42Metrics(t *testing.T) {
 	v := health.View{

@@ -1,39 +1,36 @@
 package healthd
 
 import (
-	"context"
 	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
 const (
-	// pressureEvery is how often the kernel is asked.
+	// pressureEvery is how often the kernel is asked at most.
 	pressureEvery = 2 * time.Second
 	// Above these shares of the last ten seconds a host is starved: some task waited for a processor, or all
 	// waited for memory or disks (Documentation/accounting/psi.rst).
 	starvedCPU, starvedRest = 95.0, 50.0
 )
 
-// pressure watches how starved the host is. Where the kernel does not tell it never is.
+// pressure tells how starved the host is, when it is asked. Where the kernel does not tell it never is. One goroutine may use
+// it.
 type pressure struct {
 	dir     string
-	starved atomic.Bool
+	at      time.Time // of the last look
+	starved bool
 }
 
-func (p *pressure) run(ctx context.Context) {
-	tick := time.NewTicker(pressureEvery)
-	defer tick.Stop()
-	for {
-		p.starved.Store(p.look())
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+// now looks, unless it has just done so: the kernel takes its averages anew every two seconds.
+func (p *pressure) now() bool {
+	now := time.Now()
+	if p.at.IsZero() || now.Sub(p.at) >= pressureEvery {
+		p.at, p.starved = now, p.look()
 	}
+
+	return p.starved
 }
 
 func (p *pressure) look() bool {

@@ -56,10 +56,10 @@ func listen(path string) (net.Listener, error) {
 // viewer is what the socket shows.
 type viewer interface {
 	View(ctx context.Context) (health.View, error)
-	Idle(now time.Time) time.Duration
+	Late(now time.Time) time.Duration
 }
 
-// stalled is how long the loop may stand still before it counts as dead.
+// stalled is how long the loop may be at one thing, or turn too late, before it counts as dead.
 const stalled = 10 * time.Second
 
 // serve answers GET /status with a health.View, /metrics for Prometheus, /health (the loop turns) and /ready (everything was read once)
@@ -78,9 +78,9 @@ func serve(ctx context.Context, l net.Listener, v viewer) error {
 	})
 	mux.Handle("GET /metrics", metrics{v}.handler())
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
-		idle := v.Idle(time.Now())
-		if idle > stalled {
-			http.Error(w, "the loop has not turned for "+idle.String(), http.StatusServiceUnavailable)
+		late := v.Late(time.Now())
+		if late > stalled {
+			http.Error(w, "the loop has not turned for "+late.String(), http.StatusServiceUnavailable)
 		}
 	})
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
