@@ -87,7 +87,7 @@ func TestQuiet(t *testing.T) {
 	sh(t, "ic-agent reload --wait")
 	fmt.Printf("\ntwenty stacks of one service\n  %-44s %5d MB   (goal 60 MB)\n", "resident memory of the agent", resident(t, agent)>>20)
 
-	pause(t, 15*time.Second) // what the start made is over
+	pause(t, 45*time.Second) // what is watched after a start, for 30 s, is over
 	const idle = time.Minute
 	woken, used := switches(t, agent), usage(t, agent)
 	pause(t, idle)
