@@ -57,17 +57,15 @@ The exit code is 1 when a stack that is shown is blocked or invalid, and 4 while
 	return cmd
 }
 
-// lookFor is how long a look at the directories is waited for.
-const lookFor = 3 * time.Second
+// lookFor is how long a look at the directories is waited for: the agent has read them sooner, and then does what they
+// say, which may take long.
+const lookFor = time.Second
 
 // afterALook returns the status after the agent has looked at its directories; the one before when that cannot be had.
 func (c *cli) afterALook(ctx context.Context, before api.Status) api.Status {
-	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	timed, cancel := context.WithTimeout(ctx, lookFor)
 	defer cancel()
-	_, err := c.client().Reload(ctx, true)
-	if err != nil {
-		return before
-	}
+	_, _ = c.client().Reload(timed, true) // whatever becomes of it, the status tells
 	s, err := c.client().Status(ctx)
 	if err != nil {
 		return before
