@@ -295,14 +295,18 @@ func TestH28AStormOfFailuresPausesRestarts(t *testing.T) {
 func TestARestartLeavesWhatIsBeingChanged(t *testing.T) {
 	fails := func(context.Context, Instance) Result { return Result{Verdict: Failed, Code: 1} }
 	change := func(i *Instance) { i.Config = checked(KeyRestart, "always", KeyRetries, "1", KeyStopped, "true") }
-	healthy := func(r *Runner, id ID) { r.entries[id].m.passed = true } // or its check would count as broken
+	healthy := func(t *testing.T, r *Runner, id ID) { // or its check would count as broken
+		done := make(chan struct{})
+		r.post(t.Context(), func(time.Time) { r.entries[id].m.passed = true; close(done) })
+		<-done
+	}
 	t.Run("before it is stopped", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			stops := 0
 			f := &fleet{probe: fails, stop: func(context.Context, ID) { stops++ }}
 			f.add("a", 1, checked(KeyRestart, "always", KeyRetries, "1"))
 			f.run(t, time.Second, func(r *Runner) {
-				healthy(r, f.list[0].ID)
+				healthy(t, r, f.list[0].ID)
 				f.turn(t, r, 0, change, Hint{})
 				time.Sleep(time.Minute)
 				if n := f.started(); n != 0 || stops != 0 {
@@ -327,7 +331,7 @@ func TestARestartLeavesWhatIsBeingChanged(t *testing.T) {
 				f.list[0].State = StateStopped
 			}
 			f.run(t, time.Second, func(r *Runner) {
-				healthy(r, f.list[0].ID)
+				healthy(t, r, f.list[0].ID)
 				time.Sleep(time.Minute)
 				if s := f.list[0].State; s != StateStopped || f.started() != 0 {
 					t.Errorf("it is %s, %d starts", s, f.started())
