@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -497,6 +498,37 @@ func TestDestroy(t *testing.T) {
 		diff := cmp.Diff(want, left)
 		if diff != "" || len(w.Instances)+len(w.Networks) != 0 || w.Project == nil {
 			t.Errorf("with volumes %t: %d instances, %d networks, project %v, volumes left (-want +got)\n%s", volumes, len(w.Instances), len(w.Networks), w.Project, diff)
+		}
+	}
+}
+
+// TestSharedVolumesOfAnotherStackStay: in projects without volumes of their own, those of all stacks lie side by side. In
+// one that has them, all of ours are the stack's, also those it made under an older name.
+func TestSharedVolumesOfAnotherStackStay(t *testing.T) {
+	for _, shared := range []bool{true, false} {
+		w, led := newWorld(), newLedger()
+		_, err := w.apply(blog(), led)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		w.Project.Config = maps.Clone(w.Project.Config)
+		w.Project.Config["features.storage.volumes"] = strconv.FormatBool(!shared)
+		w.Volumes["default/theirs"] = plan.ObservedVolume{Pool: "default", Config: map[string]string{plan.KeyOwner: owner, plan.KeyStack: "shop"}}
+		released := plan.Release("blog", owner, w.Observed).String()
+		if strings.Contains(released, "default/theirs") == shared || !strings.Contains(released, "default/vol-data") {
+			t.Errorf("shared %t:\n%s", shared, released)
+		}
+
+		err = w.run(plan.Destroy("blog", owner, w.Observed, *led, true))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		_, theirs := w.Volumes["default/theirs"]
+		_, ours := w.Volumes["default/vol-data"]
+		if theirs != shared || ours {
+			t.Errorf("shared %t: theirs is left: %t, ours: %t", shared, theirs, ours)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func Destroy(stack, owner string, have Observed, led Ledger, volumes bool) Plan 
 	deleted := 0
 	for _, name := range slices.Sorted(maps.Keys(have.Volumes)) {
 		v := have.Volumes[name]
-		if !volumes || v.Config[KeyOwner] != owner {
+		if !volumes || !v.of(stack, owner, have.Project) {
 			continue
 		}
 
@@ -78,6 +78,14 @@ func Destroy(stack, owner string, have Observed, led Ledger, volumes bool) Plan 
 	d.emptied(gone, deleted)
 
 	return d.plan
+}
+
+// of says that a volume is a stack's, and ours. One in a project that has volumes of its own is, whatever the stack was
+// called when it was made; else the volumes of all such projects lie side by side.
+func (v ObservedVolume) of(stack, owner string, p *ObservedProject) bool {
+	alone := p.Config["features.storage.volumes"] == "true"
+
+	return v.Config[KeyOwner] == owner && (alone || v.Config[KeyStack] == stack)
 }
 
 // emptied deletes the project when the steps on gone leave nothing in it.

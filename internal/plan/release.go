@@ -26,7 +26,7 @@ func Release(stack, owner string, have Observed) Plan {
 
 	for _, id := range slices.Sorted(maps.Keys(have.Volumes)) {
 		v := have.Volumes[id]
-		if v.Config[KeyOwner] == owner {
+		if v.of(stack, owner, have.Project) {
 			step(ID{KindVolume, id}, UpdateVolume{Pool: v.Pool, Name: id[len(v.Pool)+1:], Set: off})
 		}
 	}
