@@ -2,7 +2,10 @@ package apply
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -25,8 +28,31 @@ func (l *Loop) observe(ctx context.Context) (plan.Observed, error) {
 	}
 
 	l.unseen = err != nil
+	l.discreet(have)
 
 	return have, err
+}
+
+// discreet takes the project's secrets out of what the probes of its instances said: that goes into conditions, the log
+// and the ledger.
+func (l *Loop) discreet(have plan.Observed) {
+	secrets := secretsOf(*l.led.Project)
+	for name, inst := range have.Instances {
+		said := inst.Config[plan.KeyHealthDetail]
+		kept := said
+		for _, s := range secrets {
+			quoted, err := json.Marshal(s)
+			if err == nil {
+				kept = strings.ReplaceAll(kept, string(quoted[1:len(quoted)-1]), hidden)
+			}
+		}
+
+		if kept != said {
+			inst.Config = maps.Clone(inst.Config)
+			inst.Config[plan.KeyHealthDetail] = kept
+			have.Instances[name] = inst
+		}
+	}
 }
 
 // believed is how long Incus has to have nothing of a stack that had something, until that is taken for the truth.

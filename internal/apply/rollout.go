@@ -110,10 +110,13 @@ func (l *Loop) note(ctx context.Context, rollouts map[string]plan.Rollout, f pla
 	l.log.WarnContext(ctx, "update failed", "service", f.Service, "instance", f.Instance, "reason", f.Reason, "phase", string(ro.Phase))
 }
 
+// hidden stands where a secret was.
+const hidden = "(secret)"
+
 // censored takes the secrets of the project out of a text.
 func (l *Loop) censored(text string) string {
 	for _, s := range secretsOf(*l.led.Project) {
-		text = strings.ReplaceAll(text, s, "(secret)")
+		text = strings.ReplaceAll(text, s, hidden)
 	}
 
 	return text

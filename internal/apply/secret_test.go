@@ -1,9 +1,11 @@
 package apply_test
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/incus-compose/ic-agent/internal/apply"
 	"github.com/incus-compose/ic-agent/internal/plan"
@@ -64,6 +66,33 @@ func TestSecretIsNotKept(t *testing.T) {
 		content, err = os.ReadFile(source + "/pw")
 		if err != nil || string(content) != canary+"-rotated" {
 			t.Errorf("after going back the instance sees %q: %v", content, err)
+		}
+	})
+}
+
+// What a probe says may hold a secret: it is in nothing that the loop tells or keeps.
+func TestSecretInAProbesWordsIsNotTold(t *testing.T) {
+	const canary = `canary"of\the blog`
+	inBubble(t, func(b *bench) {
+		b.edit(secretBlog("1", canary))
+		b.mustBe(apply.InSync)
+		detail, err := json.Marshal(map[string]any{"since": time.Now(), "output": "no login with " + canary + " today"})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		b.must(plan.UpdateInstance{Name: "db-1", Config: map[string]string{plan.KeyHealthStatus: "unhealthy", plan.KeyHealthDetail: string(detail)}})
+		b.loop.Dirty()
+		b.pass(time.Second)
+		v := b.loop.View()
+		said := plan.Troubles(*v.Project, v.Observed, v.Ledger)
+		if len(said) != 1 || !strings.Contains(said[0].Text, "no login with (secret) today") {
+			t.Errorf("it says %v", said)
+		}
+
+		i, _ := b.server.Instance("blog", "db-1")
+		if !strings.Contains(i.Config[plan.KeyHealthDetail], "canary") {
+			t.Errorf("what the health daemon wrote was changed: %q", i.Config[plan.KeyHealthDetail])
 		}
 	})
 }
