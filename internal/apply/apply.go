@@ -159,6 +159,8 @@ type Host struct {
 	// starts, stops and pulls bound the calls in flight over all stacks: Incus is fastest with four creates
 	// and starts at a time and eight stops (measured on two CPUs).
 	starts, stops, pulls, others *semaphore.Weighted
+	// looks bounds the observations, and loads the parsers: a hundred at once would each be too late to be believed.
+	looks, loads *semaphore.Weighted
 }
 
 // Timing of the loops.
@@ -193,6 +195,8 @@ func (h *Host) Prepare(ledgers []plan.Ledger) {
 	h.stops = semaphore.NewWeighted(8)
 	h.pulls = semaphore.NewWeighted(4)
 	h.others = semaphore.NewWeighted(8)
+	h.looks = semaphore.NewWeighted(4)
+	h.loads = semaphore.NewWeighted(4)
 	for _, l := range ledgers {
 		h.book.seed(l)
 	}

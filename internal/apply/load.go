@@ -21,7 +21,13 @@ func (l *Loop) load(ctx context.Context, found *findings) {
 		return
 	}
 
+	err := l.host.loads.Acquire(ctx, 1)
+	if err != nil {
+		return // the agent ends
+	}
+
 	p, err := l.host.Load(ctx, src)
+	l.host.loads.Release(1)
 	if err != nil {
 		if ctx.Err() == nil {
 			found.add("Invalid", plan.ID{}, err.Error())

@@ -13,8 +13,14 @@ import (
 
 // observe reads what Incus has of the stack, and notes until when it could not be seen.
 func (l *Loop) observe(ctx context.Context) (plan.Observed, error) {
+	err := l.host.looks.Acquire(ctx, 1)
+	if err != nil {
+		return plan.Observed{}, err
+	}
+
 	began := time.Now()
 	have, err := l.host.Server.Observe(ctx, l.led.Project.Incus)
+	l.host.looks.Release(1)
 	if err == nil && l.vanished(have) {
 		err = errVanished
 	}
