@@ -179,12 +179,11 @@ func (a *Agent) openLedger(ctx context.Context) error {
 	}
 
 	path := filepath.Join(a.conf.StateDir, "state.db")
+	a.bringBack(ctx, path, check)
+
 	db, rebuilt, err := state.OpenOrRebuild(ctx, path, check, a.log)
-	switch {
-	case errors.Is(err, syscall.EROFS):
+	if errors.Is(err, syscall.EROFS) {
 		db, rebuilt, err = a.openAside(ctx, path, check)
-	case err == nil:
-		a.forgetAside(path)
 	}
 
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/incus-compose/ic-agent/internal/state"
 )
@@ -40,10 +41,29 @@ func (a *Agent) asidePath(path string) string {
 	return filepath.Join(filepath.Dir(a.conf.APISocket), filepath.Base(path))
 }
 
-// forgetAside removes the copy of a time that is over.
-func (a *Agent) forgetAside(path string) {
+// bringBack puts the copy in the ledger's place once that can be written again: it is newer. A copy that is damaged, or
+// cannot be brought back yet, stays where it is.
+func (a *Agent) bringBack(ctx context.Context, path string, check func(context.Context, string) error) {
 	aside := a.asidePath(path)
-	if aside != path {
+	content, err := os.ReadFile(aside)
+	if aside == path || errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+
+	if err == nil {
+		err = check(ctx, aside)
+	}
+
+	if err == nil {
+		err = writeDurably(path, content)
+	}
+
+	switch {
+	case errors.Is(err, syscall.EROFS):
+	case err != nil:
+		a.log.WarnContext(ctx, "the copy of the ledger in memory cannot be brought back", "copy", aside, "err", err)
+	default:
+		a.log.InfoContext(ctx, "the ledger can be written again: what was learned meanwhile is in it", "dir", a.conf.StateDir)
 		_ = os.Remove(aside)
 	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,7 @@ import (
 )
 
 // The copy of a ledger that cannot be written knows what the ledger knew, is told of, outlives a restart, and is
-// forgotten when the ledger can be written again.
+// brought back when the ledger can be written again.
 func TestLedgerGoesOnAside(t *testing.T) {
 	dir, run := t.TempDir(), t.TempDir()
 	path := filepath.Join(dir, "state.db")
@@ -61,7 +62,34 @@ func TestLedgerGoesOnAside(t *testing.T) {
 		t.Errorf("it says %q", said)
 	}
 
-	a.forgetAside(path)
+	bad := func(context.Context, string) error { return errors.New("damaged") }
+	a.bringBack(t.Context(), path, bad)
+	known := func() uint64 {
+		t.Helper()
+		db, err := state.Open(path, quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		defer func() { _ = db.Close() }()
+		led, err := db.Load("shop")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return led.Generation
+	}
+	if g := known(); g != 3 {
+		t.Errorf("a damaged copy is brought back: generation %d", g)
+	}
+
+	for range 2 {
+		a.bringBack(t.Context(), path, good)
+		if g := known(); g != 5 {
+			t.Errorf("the ledger knows generation %d, want that of the copy", g)
+		}
+	}
+
 	_, err = os.Stat(filepath.Join(run, "state.db"))
 	if !os.IsNotExist(err) {
 		t.Errorf("the copy stays: %v", err)
