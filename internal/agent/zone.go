@@ -326,11 +326,11 @@ func up(v *apply.View, name string) bool {
 	return have.Status == plan.Running && !theirs(v, have.Config)
 }
 
+// unready says that an instance is not well, or that it is checked and nobody has said of its present run that it is:
+// one that has just been started may not listen yet, whatever was said of it before.
 func unready(v *apply.View, name string) bool {
-	switch v.Observed.Instances[name].Config[plan.KeyHealthStatus] {
-	case "unhealthy", "starting":
-		return true
-	}
+	have := v.Observed.Instances[name]
+	status, _ := plan.HealthOf(have)
 
-	return false
+	return status != "healthy" && (plan.Checked(have.Config) || status != "")
 }

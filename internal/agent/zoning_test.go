@@ -231,3 +231,35 @@ func TestServiceHasItsOwnUpstreamsAndHosts(t *testing.T) {
 	recs := declared(v, addressBook{})
 	expect(t, "what web-1 has", fmt.Sprint(recs[1].Upstreams, recs[1].Hosts), "[192.0.2.9:53] [{host.docker.internal 10.201.1.1} {legacy 192.0.2.7}]")
 }
+
+// TestOnlyAVerdictOnThePresentRunCounts: a replica that has just been started is not answered beside one that is well,
+// whatever was said of it before; one that nobody checks is.
+func TestOnlyAVerdictOnThePresentRunCounts(t *testing.T) {
+	start := time.Unix(2000, 0)
+	said := func(status string, since time.Time) map[string]string {
+		return map[string]string{
+			"user.healthcheck.enabled": "true", plan.KeyHealthStatus: status, plan.KeyHealthDetail: fmt.Sprintf(`{"since":%q}`, since.UTC().Format(time.RFC3339)),
+		}
+	}
+	well := said("healthy", start.Add(time.Second))
+	for _, c := range []struct {
+		name   string
+		config map[string]string
+		want   string
+	}{
+		{"well", well, bothUp},
+		{"unhealthy", said("unhealthy", start.Add(time.Second)), oneUp},
+		{"starting", said("starting", start.Add(time.Second)), oneUp},
+		{"well before it was started anew", said("healthy", start.Add(-time.Second)), oneUp},
+		{"stopped, and started anew", said("stopped", start.Add(-time.Second)), oneUp},
+		{"not judged yet", map[string]string{"user.healthcheck.enabled": "true"}, oneUp},
+		{"not checked", map[string]string{"user.x": "y"}, bothUp},
+		{"unhealthy by another daemon's word", map[string]string{plan.KeyHealthStatus: "unhealthy"}, oneUp},
+	} {
+		v := seen()
+		v.Observed.Instances["web-1"] = plan.ObservedInstance{Status: plan.Running, LastUsed: start, Config: well}
+		v.Observed.Instances["web-2"] = plan.ObservedInstance{Status: plan.Running, LastUsed: start, Config: c.config}
+		z := newZoning(quiet(), "incus", dnsConfig{ttl: 5}, nil)
+		expect(t, c.name, answers(t, z, sight{views: []*apply.View{v}, begun: true}, start), c.want)
+	}
+}

@@ -75,7 +75,9 @@ func (l *Loop) execute(ctx context.Context, p plan.Plan) map[plan.ID]error {
 	for ended := 0; ended < len(p.Steps); {
 		o := <-results
 		if o.begun {
-			l.show(o.step.On.Name, Stopping)
+			inst := l.turn.Observed.Instances[o.step.On.Name]
+			inst.Status = Stopping
+			l.show(o.step.On.Name, inst)
 			continue
 		}
 
@@ -220,27 +222,28 @@ func (l *Loop) reflect(op plan.Op) {
 		return
 	}
 
+	inst := l.turn.Observed.Instances[name]
+	inst.Status = status
 	if status == plan.Running {
 		delete(l.failed, name)
 		for _, w := range l.turn.Desired.Instances {
 			if w.Name == name {
 				l.led.Started[name] = w.Config[plan.KeyBoot]
+				inst.Config, inst.LastUsed = w.Config, time.Now() // of this run nobody has judged the health yet
 			}
 		}
 	}
 
-	l.show(name, status)
+	l.show(name, inst)
 }
 
-// show publishes an instance's new status.
-func (l *Loop) show(name string, status plan.Status) {
+// show publishes what an instance has become.
+func (l *Loop) show(name string, inst plan.ObservedInstance) {
 	instances := maps.Clone(l.turn.Observed.Instances)
 	if instances == nil {
 		instances = map[string]plan.ObservedInstance{}
 	}
 
-	inst := instances[name]
-	inst.Status = status
 	instances[name] = inst
 	l.turn.Observed.Instances = instances
 	l.publish()

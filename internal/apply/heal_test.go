@@ -90,3 +90,27 @@ func TestStartedInTheMiddleOfAChange(t *testing.T) {
 		})
 	}
 }
+
+// TestAStartIsShownWithoutAVerdict: between a start and the next look at Incus, nothing that was said of the run before is
+// shown, or names would lead to what does not listen yet.
+func TestAStartIsShownWithoutAVerdict(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.edit(blog("1", check))
+		b.verdict("web-1", "healthy")
+		b.verdict("web-2", "healthy")
+		b.pass(time.Minute)
+		p := blog("2", check, mode("b"))
+		b.files.Store(p.Hash, p)
+		b.server.Fail(incustest.Fault{Method: "GET", Path: "/1.0/instances", Project: "blog", Nth: 2, Delay: 10 * time.Second})
+		b.loop.Changed(apply.Source{Stack: "blog", Files: []string{p.Source}, Hash: p.Hash}, nil)
+		b.pass(5 * time.Second)
+		b.mustHaveModes("b Running, a Running")
+		all := b.loop.View().Observed.Instances
+		for name, want := range map[string]string{"web-1": "", "web-2": "healthy"} {
+			status, _ := plan.HealthOf(all[name])
+			if status != want || all[name].Status != plan.Running {
+				t.Errorf("%s is shown as %s and %q, want %q", name, all[name].Status, status, want)
+			}
+		}
+	})
+}

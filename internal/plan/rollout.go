@@ -151,7 +151,7 @@ type member struct {
 func (m member) mayServe() bool {
 	status, _ := HealthOf(m.have)
 
-	return m.exists && m.running && (status == "healthy" || !checked(DesiredInstance{Config: m.have.Config}))
+	return m.exists && m.running && (status == "healthy" || !Checked(m.have.Config))
 }
 
 func (r *roller) member(w DesiredInstance) member {

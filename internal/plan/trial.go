@@ -19,9 +19,9 @@ const restartSlack = time.Second
 // unreadAgain is when it is asked again how an instance ended, which Incus could not tell.
 const unreadAgain = time.Second
 
-// checked says that somebody judges the instance's health.
-func checked(w DesiredInstance) bool {
-	return w.Config[keyHealthTest] != "" || w.Config[keyHealthEnabled] == "true" || w.Config["user.ic-agent.probe"] != ""
+// Checked says of an instance's keys that somebody judges its health.
+func Checked(config map[string]string) bool {
+	return config[keyHealthTest] != "" || config[keyHealthEnabled] == "true" || config["user.ic-agent.probe"] != ""
 }
 
 // HealthOf is the health status of an instance's present run: the health daemon's word, and since when it holds; empty
@@ -71,7 +71,7 @@ func (r *roller) steady(s Service, m member) (due time.Time, well bool) {
 	}
 
 	due = r.watched(m.have.LastUsed).Add(cmp.Or(s.Rollout.Monitor, monitorUnchecked))
-	if checked(m.now) {
+	if Checked(m.now.Config) {
 		status, since := HealthOf(m.have)
 		if status != "healthy" {
 			return time.Time{}, false
@@ -108,7 +108,7 @@ func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checke
 	}
 
 	since := t.Start
-	if checked(w) {
+	if Checked(w.Config) {
 		var status string
 		status, since = HealthOf(m.have)
 		switch status {
@@ -123,7 +123,7 @@ func (r *roller) judge(m member, w DesiredInstance, t Trial, monitor func(checke
 		}
 	}
 
-	due = r.watched(since).Add(monitor(checked(w)))
+	due = r.watched(since).Add(monitor(Checked(w.Config)))
 	if r.in.Now.Before(due) {
 		return t, "it is watched until " + due.Format(time.TimeOnly), due
 	}

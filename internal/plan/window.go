@@ -76,7 +76,7 @@ func (r *roller) serves(s Service, m member) bool {
 		return true
 	}
 
-	return !checked(DesiredInstance{Config: m.have.Config}) && !r.in.Now.Before(m.have.LastUsed.Add(monitorUnchecked))
+	return !Checked(m.have.Config) && !r.in.Now.Before(m.have.LastUsed.Add(monitorUnchecked))
 }
 
 // scheduled is a change that waits for the window; what names whom it concerns for the verb that does not wait.
