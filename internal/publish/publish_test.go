@@ -4,7 +4,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -73,6 +75,7 @@ func ask(t *testing.T, p Port, text string) (string, error) {
 
 	defer c.Close()
 
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	_, err = io.WriteString(c, text)
 	if err != nil {
 		return "", err
@@ -194,4 +197,58 @@ func TestTakenPortIsSaidAndLeft(t *testing.T) {
 	if n := len(f.Problems()); n != 0 {
 		t.Errorf("%d problems about a port nobody wants", n)
 	}
+}
+
+// TestNoConnectionIsLostOverARestart: one forwarder after the other has the socket, and who connects in between waits.
+func TestNoConnectionIsLostOverARestart(t *testing.T) {
+	p := freePort(t, "tcp")
+	want := map[Port]Service{p: to(answerer(t, "app"))}
+	f := &Forwarder{}
+	f.Set(t.Context(), want)
+	over, asked := make(chan struct{}), make(chan error)
+	for range 4 {
+		go func() {
+			for {
+				select {
+				case <-over:
+					asked <- nil
+					return
+				default:
+				}
+
+				_, err := ask(t, p, "a")
+				if err != nil {
+					asked <- err
+					return
+				}
+			}
+		}()
+	}
+
+	for range 200 {
+		var kept []*os.File
+		err := f.EachSocket(func(name string, fd uintptr) error {
+			twin, err := syscall.Dup(int(fd))
+			kept = append(kept, os.NewFile(uintptr(twin), name))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		f.Close()
+		f = &Forwarder{}
+		f.Adopt(kept)
+		f.Set(t.Context(), want)
+	}
+
+	close(over)
+	for range 4 {
+		err := <-asked
+		if err != nil {
+			t.Error(err)
+		}
+	}
+
+	f.Close()
 }

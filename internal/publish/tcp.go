@@ -13,13 +13,9 @@ import (
 // serveTCP accepts until the port is closed.
 func (f *Forwarder) serveTCP(ctx context.Context, l *listener) {
 	for {
-		conn, err := l.tcp.AcceptTCP()
-		if l.over.Load() {
-			return
-		}
-
+		conn, err := l.tcp.AcceptTCP() // what is accepted is carried, also when the port has been closed since
 		if err != nil {
-			if ctx.Err() != nil {
+			if l.over.Load() || ctx.Err() != nil {
 				return
 			}
 

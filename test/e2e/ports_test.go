@@ -67,6 +67,10 @@ func shared(t *testing.T, port int, names ...string) {
 func TestReplicasShareAPort(t *testing.T) {
 	drop(t, "trio", trio)
 	before := running(t, "trio", "web-1", "web-2", "web-3")
+	for name := range before {
+		judged(t, "trio", name, "healthy") // what is not may change at once
+	}
+
 	shared(t, 8090, "web-1", "web-2", "web-3")
 	put(t, directory+"trio.yaml", trio+"    environment: {MODE: second}\n")
 	eventually(t, "the first one to be changed", func(ctx context.Context) error {
