@@ -18,7 +18,7 @@ func TestPackageComesAndGoes(t *testing.T) {
 	settled(t, "shop")
 	run(t, "incus exec cache-1 --project shop -- sh -c 'redis-cli set a b && redis-cli save'")
 
-	gateway := strings.Split(run(t, "incus network get shop-default ipv4.address"), "/")[0]
+	gateway, _, _ := strings.Cut(run(t, "incus network get shop-default ipv4.address"), "/")
 	asked := run(t, fmt.Sprintf(`while [ ! -e /tmp/installed ]; do dig +short +tries=1 +time=5 @%s web.shop.incus >> /tmp/answers 2>&1 || echo lost >> /tmp/answers; done &
 		dpkg -i /root/ic-agent.deb >/dev/null 2>&1; touch /tmp/installed; wait; sort /tmp/answers | uniq -c; rm /tmp/installed /tmp/answers`, gateway))
 	addr, _, _ := strings.Cut(before["web-1"].Devices["eth0"]["ipv4.address"], "/")
