@@ -42,17 +42,22 @@ func (l *Loop) observe(ctx context.Context) (plan.Observed, error) {
 // discreet takes the project's secrets out of what the probes of its instances said: that goes into conditions, the log
 // and the ledger.
 func (l *Loop) discreet(have plan.Observed) {
-	secrets := secretsOf(*l.led.Project)
+	var swaps []string
+	for _, s := range secretsOf(*l.led.Project) {
+		quoted, err := json.Marshal(s)
+		if err == nil {
+			swaps = append(swaps, string(quoted[1:len(quoted)-1]), hidden)
+		}
+	}
+
+	if len(swaps) == 0 {
+		return
+	}
+
+	swap := strings.NewReplacer(swaps...)
 	for name, inst := range have.Instances {
 		said := inst.Config[plan.KeyHealthDetail]
-		kept := said
-		for _, s := range secrets {
-			quoted, err := json.Marshal(s)
-			if err == nil {
-				kept = strings.ReplaceAll(kept, string(quoted[1:len(quoted)-1]), hidden)
-			}
-		}
-
+		kept := swap.Replace(said)
 		if kept != said {
 			inst.Config = maps.Clone(inst.Config)
 			inst.Config[plan.KeyHealthDetail] = kept
